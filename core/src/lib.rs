@@ -23,5 +23,5 @@ pub mod topic;
 pub mod topology;
 
 pub use member::{Address, KindName, Member, MemberStatus};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, RequestId};
 pub use time::Timestamp;

@@ -1,6 +1,7 @@
 //! Where a machine leaves its decisions.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 /// What a machine wants done, in order, and what it says has happened.
 ///
@@ -48,5 +49,29 @@ impl<Effect, Event> Outbox<Effect, Event> {
 impl<Effect, Event> Default for Outbox<Effect, Event> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Names a request that waits for an answer. The shell draws it and maps it to its reply port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// Wraps a number that is unique among the shell's open requests.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
