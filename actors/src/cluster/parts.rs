@@ -1,0 +1,184 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_core::Member;
+use gristmill_messages::MemberId;
+use gristmill_transport::{Acceptor, Local, LocalPeer};
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::cluster::{ClusterMessage, Shutdown};
+use crate::config::ClusterConfig;
+use crate::delivery::{DeliveryActor, DeliveryMessage};
+use crate::error::{ShutdownError, StartError};
+use crate::event::ClusterEvent;
+use crate::gossip::{GossipActor, GossipMessage};
+use crate::inbox::Inbox;
+use crate::member_list::{FollowerActor, MemberListActor, MemberListMessage};
+use crate::node::{self, Node, Role};
+use crate::pid_cache::{PidCacheActor, PidCacheMessage};
+use crate::placement::{PlacementActor, PlacementMessage};
+use crate::provider::{ProviderActor, ProviderArguments, ProviderError, ProviderMessage};
+use crate::remoting::{Dialer, Remoting, RemotingActor, RemotingArguments, Router};
+use crate::topic;
+
+/// How long a part may take to stop before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The parts of a node that have been started, in the order of their start.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) node: Arc<Node>,
+    parts: Vec<(&'static str, ActorCell)>,
+    sweeper: JoinHandle<()>,
+}
+
+impl Started {
+    /// Opens the port and makes the node around it. Nothing but the listener runs yet.
+    pub(super) async fn listen(config: ClusterConfig, role: Role, root: &ActorRef<ClusterMessage>) -> Result<Self, StartError> {
+        let mut config = config;
+        let id = MemberId::new(rand::random());
+        let listener = match role {
+            Role::Member => Some(config.network.listen(&config.listen).await.map_err(|source| StartError::Listen {
+                address: config.listen.clone(),
+                source,
+            })?),
+            Role::Client => None,
+        };
+        if role == Role::Member {
+            config.kinds.push(topic::kind());
+        }
+        let address = listener.as_ref().map(|listener| config.advertise.clone().unwrap_or_else(|| listener.local_address()));
+        let mut me = Member::new(id, address.clone().unwrap_or_else(|| "".into()), config.kind_names());
+        me.weight = config.weight;
+        let local = LocalPeer {
+            cluster: config.name.clone(),
+            member: id,
+            address,
+            secret: config.secret.clone().unwrap_or_default(),
+        };
+        let local = Local::new(local, config.transport.clone())
+            .map_err(|error| StartError::Part { part: "remoting", reason: error.to_string() })?;
+        let router = Arc::new(Router::default());
+        let dialer = Dialer { network: Arc::clone(&config.network), local: local.clone(), handler: Arc::clone(&router) };
+        let events = config.events.clone();
+        let node = Arc::new(Node::new(me, role, config, Remoting::new(dialer), events));
+        router.connect(&node);
+        let acceptor = listener.map(|listener| {
+            Acceptor::start(listener, local, Arc::clone(&router) as Arc<_>, Arc::clone(&router) as Arc<_>)
+        });
+        let calls = Arc::clone(&node.local_calls);
+        let sweeper = tokio::spawn(async move { calls.sweep(node::SWEEP).await });
+        let mut started = Self { node: Arc::clone(&node), parts: Vec::new(), sweeper };
+        let arguments = RemotingArguments { node, acceptor };
+        started.spawn("remoting", RemotingActor, arguments, root).await?;
+        Ok(started)
+    }
+
+    /// Starts everything else, and joins.
+    pub(super) async fn join(&mut self, root: &ActorRef<ClusterMessage>) -> Result<(), StartError> {
+        let node = Arc::clone(&self.node);
+        let gossip = self.spawn("gossip", GossipActor, Arc::clone(&node), root).await?;
+        let member_list = match node.role {
+            Role::Member => self.spawn("member list", MemberListActor, Arc::clone(&node), root).await?,
+            Role::Client => self.spawn("member list", FollowerActor, Arc::clone(&node), root).await?,
+        };
+        let kinds = node.config.kinds.clone();
+        let placement = self.spawn("placement", PlacementActor, (Arc::clone(&node), kinds), root).await?;
+        let pid_cache = self.spawn("PID cache", PidCacheActor, Arc::clone(&node), root).await?;
+        let delivery = self.spawn("delivery", DeliveryActor, Arc::clone(&node), root).await?;
+        node.connect(node::Parts {
+            root: root.clone(),
+            member_list: Inbox::new(member_list),
+            gossip: Inbox::new(gossip),
+            placement: Inbox::new(placement),
+            pid_cache: Inbox::new(pid_cache),
+            delivery: Inbox::new(delivery),
+        });
+        let parts = node.parts().ok_or_else(|| failed("cluster", "the parts are not connected"))?;
+        parts.gossip.send(GossipMessage::Start);
+        let (found, addresses) = oneshot::channel();
+        self.spawn("provider", ProviderActor, ProviderArguments { node: Arc::clone(&node), found }, root).await?;
+        let seeds = addresses.await.map_err(|_| failed("provider", "it ended"))?;
+        let joined = parts.member_list.ask(|joined| MemberListMessage::Start { seeds, joined }).await;
+        joined.ok_or_else(|| failed("member list", "it ended"))?
+    }
+
+    async fn spawn<A: Actor>(
+        &mut self,
+        part: &'static str,
+        actor: A,
+        arguments: A::Arguments,
+        root: &ActorRef<ClusterMessage>,
+    ) -> Result<ActorRef<A::Msg>, StartError> {
+        let spawned = Actor::spawn_linked(None, actor, arguments, root.get_cell()).await;
+        let (actor, _) = spawned.map_err(|error| match error {
+            SpawnErr::StartupFailed(cause) => match cause.downcast::<ProviderError>() {
+                Ok(error) => StartError::Provider(*error),
+                Err(other) => failed(part, other),
+            },
+            other => failed(part, other),
+        })?;
+        self.parts.push((part, actor.get_cell()));
+        Ok(actor)
+    }
+
+    /// Which part an actor is.
+    pub(super) fn part(&self, actor: &ActorCell) -> Option<&'static str> {
+        self.parts.iter().find(|(_, cell)| cell.get_id() == actor.get_id()).map(|(part, _)| *part)
+    }
+
+    /// Ends every part, in the opposite order of their start. Bounded: no step waits for a peer, or for long.
+    pub(super) async fn stop(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
+        let mut result = Ok(());
+        let node = Arc::clone(&self.node);
+        if let (Some(grace), Some(parts)) = (how.grace, node.parts()) {
+            parts.member_list.send(MemberListMessage::Leave);
+            self.end("provider", |cell| drop(cell.send_message(ProviderMessage::Shutdown { graceful: true }))).await?;
+            let unsubscribed = parts.delivery.ask(DeliveryMessage::Close);
+            drop(tokio::time::timeout(PATIENCE.min(grace), unsubscribed).await);
+            self.end("gossip", |cell| drop(cell.send_message(GossipMessage::Stop))).await?;
+            let drained = parts.placement.ask(|reply| PlacementMessage::ShutDown { grace, reply });
+            result = match tokio::time::timeout(grace + PATIENCE, drained).await {
+                Ok(Some(0)) => Ok(()),
+                Ok(Some(grains)) => Err(ShutdownError::CutOff { grains }),
+                Ok(None) | Err(_) => Err(ShutdownError::Stuck { part: "placement" }),
+            };
+            drop(tokio::time::timeout(PATIENCE, parts.member_list.ask(MemberListMessage::Depart)).await);
+        }
+        for door in &node.doors {
+            door.stop();
+        }
+        while let Some((part, cell)) = self.parts.pop() {
+            let stopped = stop(part, &cell).await;
+            result = result.and(stopped);
+        }
+        node.local_calls.close(|| gristmill_transport::Outcome::unknown("this node has shut down"));
+        node.pids.clear();
+        node.doors.clear();
+        self.sweeper.abort();
+        Ok(result?)
+    }
+
+    async fn end(&mut self, part: &str, tell: impl FnOnce(&ActorCell)) -> Result<(), ShutdownError> {
+        if let Some(at) = self.parts.iter().position(|(name, _)| *name == part) {
+            let (part, cell) = self.parts.remove(at);
+            tell(&cell);
+            return stop(part, &cell).await;
+        }
+        Ok(())
+    }
+}
+
+fn failed(part: &'static str, reason: impl ToString) -> StartError {
+    StartError::Part { part, reason: reason.to_string() }
+}
+
+async fn stop(part: &'static str, cell: &ActorCell) -> Result<(), ShutdownError> {
+    if cell.drain_and_wait(Some(PATIENCE)).await.is_ok() {
+        return Ok(());
+    }
+    cell.kill();
+    Err(ShutdownError::Stuck { part })
+}

@@ -1,0 +1,326 @@
+//! What a node needs to know before it starts. A [`ClusterConfig`] that exists is valid.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_core::{Address, KindName, gossip, membership, topology};
+use gristmill_transport::{Limits, Network, Secret, TcpNetwork};
+
+use crate::grain::Kind;
+use crate::provider::{ClusterProvider, SeedNodes};
+use crate::topic;
+
+/// Bytes of a cluster's name, at most: it travels in every handshake.
+const MAX_NAME: usize = 128;
+
+/// Everything that a node is started with. Made by [`ClusterConfig::builder`].
+#[derive(Clone)]
+pub struct ClusterConfig {
+    pub(crate) name: String,
+    pub(crate) listen: String,
+    pub(crate) advertise: Option<Address>,
+    pub(crate) weight: NonZeroU32,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) provider: Arc<dyn ClusterProvider>,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) timing: Timing,
+    pub(crate) limits: Limits,
+    pub(crate) request_timeout: Duration,
+    pub(crate) pid_cache: NonZeroUsize,
+    pub(crate) event_buffer: NonZeroUsize,
+}
+
+/// How fast a node notices things.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Probes, suspicion, joins.
+    pub membership: membership::Config,
+    /// The spread of key/value state.
+    pub gossip: gossip::Config,
+    /// How long changes of the topology are collected.
+    pub topology: topology::Config,
+    /// How often the provider's findings are tried again while the cluster runs.
+    pub rediscovery: Duration,
+    /// How often idle grains are looked for.
+    pub sweep: Duration,
+}
+
+impl Timing {
+    /// For one data centre: the defaults.
+    #[must_use]
+    pub fn lan() -> Self {
+        Self {
+            membership: membership::Config::lan(),
+            gossip: gossip::Config::lan(),
+            topology: topology::Config::default(),
+            rediscovery: Duration::from_secs(5),
+            sweep: Duration::from_secs(5),
+        }
+    }
+
+    /// For members far apart.
+    #[must_use]
+    pub fn wan() -> Self {
+        Self { membership: membership::Config::wan(), gossip: gossip::Config::wan(), ..Self::lan() }
+    }
+
+    /// For tests: everything that can be fast is fast.
+    #[must_use]
+    pub fn test() -> Self {
+        Self {
+            membership: membership::Config::test(),
+            gossip: gossip::Config::test(),
+            topology: topology::Config { window: Duration::from_millis(20) },
+            rediscovery: Duration::from_millis(200),
+            sweep: Duration::from_millis(50),
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// Starts a configuration for a node of the cluster `name`. Nodes of other names are refused.
+    #[must_use]
+    pub fn builder(name: impl Into<String>) -> ClusterConfigBuilder {
+        ClusterConfigBuilder {
+            config: Self {
+                name: name.into(),
+                listen: "127.0.0.1:0".into(),
+                advertise: None,
+                weight: NonZeroU32::MIN,
+                kinds: Vec::new(),
+                provider: Arc::new(SeedNodes::new(Vec::<Address>::new())),
+                network: Arc::new(TcpNetwork::default()),
+                secret: None,
+                timing: Timing::lan(),
+                limits: Limits::default(),
+                request_timeout: Duration::from_secs(5),
+                pid_cache: NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN),
+                event_buffer: NonZeroUsize::new(1_024).unwrap_or(NonZeroUsize::MIN),
+            },
+            insecure: false,
+        }
+    }
+
+    /// The name of the cluster.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn kind_names(&self) -> impl Iterator<Item = KindName> + '_ {
+        self.kinds.iter().map(|kind| kind.name().clone())
+    }
+}
+
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterConfig")
+            .field("name", &self.name)
+            .field("listen", &self.listen)
+            .field("provider", &self.provider)
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Collects a [`ClusterConfig`]; [`build`](Self::build) checks it.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct ClusterConfigBuilder {
+    config: ClusterConfig,
+    insecure: bool,
+}
+
+impl ClusterConfigBuilder {
+    /// Where a member listens, as `host:port`; default `127.0.0.1:0`. Port 0 takes a free one. Clients do not listen.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.config.listen = address.into();
+        self
+    }
+
+    /// Where other members reach this one; default: the address that was bound.
+    pub fn advertise(mut self, address: impl Into<Address>) -> Self {
+        self.config.advertise = Some(address.into());
+        self
+    }
+
+    /// Joins through these members: [`SeedNodes`]. The first of the list may form a cluster when it finds none.
+    pub fn seeds<A: Into<Address>>(self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.provider(SeedNodes::new(addresses))
+    }
+
+    /// How members are found; default: [`SeedNodes`] without any seed, which forms a cluster of its own.
+    pub fn provider(mut self, provider: impl ClusterProvider) -> Self {
+        self.config.provider = Arc::new(provider);
+        self
+    }
+
+    /// Hosts a kind of grain on this member.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.config.kinds.push(kind);
+        self
+    }
+
+    /// This member's share of the keys relative to others; default 1.
+    pub const fn weight(mut self, weight: NonZeroU32) -> Self {
+        self.config.weight = weight;
+        self
+    }
+
+    /// What every node of the cluster knows and nobody else: proven, not sent, in each handshake.
+    pub fn secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.config.secret = Some(secret.into());
+        self
+    }
+
+    /// Allows an address off loopback without a [`secret`](Self::secret): anybody who can reach it may join.
+    pub const fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// How fast things are noticed; default [`Timing::lan`].
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.config.timing = timing;
+        self
+    }
+
+    /// Bounds of connections and frames.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// How long a request may take when it does not say otherwise; default 5 s, protoactor's.
+    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_timeout = timeout;
+        self
+    }
+
+    /// How many activations this node remembers; default 1,000,000. Fewer cost a lookup more often.
+    pub const fn pid_cache(mut self, entries: NonZeroUsize) -> Self {
+        self.config.pid_cache = entries;
+        self
+    }
+
+    /// Events that a subscriber may be behind before it loses the oldest; default 1,024.
+    pub const fn event_buffer(mut self, events: NonZeroUsize) -> Self {
+        self.config.event_buffer = events;
+        self
+    }
+
+    /// Runs on another network than TCP: in tests, on one in memory.
+    pub fn network(mut self, network: Arc<dyn Network>) -> Self {
+        self.config.network = network;
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule, with its value.
+    pub fn build(self) -> Result<ClusterConfig, ConfigError> {
+        let Self { config, insecure } = self;
+        let fail = |field, value: &dyn fmt::Display, rule| Err(ConfigError { field, value: value.to_string(), rule });
+        if config.name.is_empty() || config.name.len() > MAX_NAME {
+            return fail("name", &config.name, "1 to 128 bytes");
+        }
+        let Some((host, _)) = config.listen.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
+            return fail("listen", &config.listen, "host:port");
+        };
+        let reachable = config.advertise.iter().map(Address::as_str).chain([config.listen.as_str()]);
+        let exposed = !is_loopback(host) || reachable.clone().any(|a| !is_loopback(a.rsplit_once(':').unwrap_or((a, "")).0));
+        if exposed && config.secret.is_none() && !insecure && config.network.leaves_the_process() {
+            return fail("secret", &"none", "off loopback a shared secret is needed, or insecure()");
+        }
+        if config.secret.as_ref().is_some_and(Secret::is_empty) {
+            return fail("secret", &"empty", "at least one byte");
+        }
+        for (index, kind) in config.kinds.iter().enumerate() {
+            let name = kind.name().as_str();
+            if name.is_empty() || name.len() > MAX_NAME {
+                return fail("kind", &name, "1 to 128 bytes");
+            }
+            if name == topic::KIND {
+                return fail("kind", &name, "the name of the built-in topic kind");
+            }
+            if config.kinds.iter().take(index).any(|other| other.name() == kind.name()) {
+                return fail("kind", &name, "each kind once");
+            }
+        }
+        if config.request_timeout.is_zero() {
+            return fail("request_timeout", &"0", "more than nothing");
+        }
+        if config.timing.sweep.is_zero() || config.timing.rediscovery.is_zero() {
+            return fail("timing", &"0", "sweep and rediscovery more than nothing");
+        }
+        if let Err(error) = config.timing.membership.validate() {
+            return fail("timing.membership", &error, "a valid membership configuration");
+        }
+        if let Err(error) = config.timing.gossip.validate() {
+            return fail("timing.gossip", &error, "a valid gossip configuration");
+        }
+        Ok(config)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A configuration that cannot work. The caller's fault; nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value:?}: {rule}")]
+pub struct ConfigError {
+    /// The field, as its builder method is called.
+    pub field: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, Grain, GrainContext, GrainError, Reply};
+
+    #[derive(Default)]
+    struct Nothing;
+    impl Grain for Nothing {
+        async fn receive(&mut self, _: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+            Reply::empty()
+        }
+    }
+
+    fn field(builder: ClusterConfigBuilder) -> &'static str {
+        builder.build().expect_err("must be refused").field
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_field() {
+        let good = || ClusterConfig::builder("shop");
+        assert!(good().build().is_ok());
+        assert_eq!(field(ClusterConfig::builder("")), "name");
+        assert_eq!(field(good().listen("nowhere")), "listen");
+        assert_eq!(field(good().kind(Kind::new("topic", Nothing::default))), "kind");
+        assert_eq!(field(good().kind(Kind::new("a", Nothing::default)).kind(Kind::new("a", Nothing::default))), "kind");
+        assert_eq!(field(good().request_timeout(Duration::ZERO)), "request_timeout");
+    }
+
+    #[test]
+    fn off_loopback_a_secret_is_needed() {
+        let open = || ClusterConfig::builder("shop").listen("0.0.0.0:0");
+        assert_eq!(field(open()), "secret");
+        assert!(open().insecure().build().is_ok());
+        assert!(open().secret("s3cret").build().is_ok());
+        assert_eq!(field(open().secret("")), "secret");
+        assert_eq!(field(ClusterConfig::builder("shop").advertise("10.1.2.3:70")), "secret");
+        assert!(ClusterConfig::builder("shop").listen("[::1]:0").build().is_ok());
+    }
+}

@@ -1,0 +1,406 @@
+//! The public face of a node: [`ClusterContext`], and the way of one grain request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gristmill_core::placement::DeactivationReason;
+use gristmill_core::request::{AttemptFailure, Delivered, Effect, Input, NotDeliveredReason, Request, Unresolved, Verdict};
+use gristmill_core::topology::Topology;
+use gristmill_core::{Address, Member, MemberStatus};
+use gristmill_messages::{ActivationId, ClusterIdentity, MemberId, MessageName};
+use gristmill_transport::{CallError, Lane, Outcome, OutgoingRequest, Target};
+use prost::{Message, Name};
+use tokio::time::Instant;
+
+use crate::error::RequestError;
+use crate::event::EventStream;
+use crate::grain::{Ended, Envelope, GrainError, Refused, Reply, ReplyTo};
+use crate::member_list::MemberListMessage;
+use crate::metrics::MetricsSnapshot;
+use crate::node::{Node, Role};
+use crate::pid_cache::{Pid, PidCacheMessage};
+use crate::placement::PlacementMessage;
+
+/// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
+///
+/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`].
+#[derive(Debug, Clone)]
+pub struct ClusterContext {
+    pub(crate) node: Arc<Node>,
+}
+
+/// What is known of one member, whatever its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Who, where, and what it hosts.
+    pub member: Member,
+    /// Its state, as this node sees it.
+    pub status: MemberStatus,
+}
+
+impl ClusterContext {
+    pub(crate) const fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// This node's id. A client has one too, though it is no member.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.node.me.id
+    }
+
+    /// Where this member is reached; of a client it says nothing.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.node.me.address
+    }
+
+    /// The name of the cluster.
+    #[must_use]
+    pub fn cluster_name(&self) -> &str {
+        self.node.config.name()
+    }
+
+    /// The grain of this name, to call it with other options than the defaults, or again and again.
+    pub fn grain(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
+        let identity = Arc::new(identity.into());
+        GrainRef {
+            hash: identity.stable_hash(),
+            identity,
+            timeout: self.node.config.request_timeout,
+            idempotent: false,
+            traceparent: String::new(),
+            cluster: self.clone(),
+        }
+    }
+
+    /// Sends `message` to a grain, which is activated if it is not, and waits for its reply.
+    ///
+    /// What was not delivered is tried again until the [request timeout](crate::ClusterConfigBuilder::request_timeout)
+    /// has passed. Dropping the future cancels: what has not begun to run never does.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; each variant says whether the grain may have run.
+    pub async fn request<M, R>(&self, identity: impl Into<ClusterIdentity>, message: M) -> Result<R, RequestError>
+    where
+        M: Message + Name,
+        R: Message + Name + Default,
+    {
+        self.grain(identity).request(message).await
+    }
+
+    /// Sends `message` to a grain, one-way: waits for room in its mailbox or in the connection to its member, not for
+    /// the grain. It may be lost with the member or the connection.
+    ///
+    /// # Errors
+    /// It surely was not sent, see [`RequestError`].
+    pub async fn notify<M: Message + Name>(
+        &self,
+        identity: impl Into<ClusterIdentity>,
+        message: M,
+    ) -> Result<(), RequestError> {
+        self.grain(identity).notify(message).await
+    }
+
+    /// The newest topology: the active members, their hash, the block list.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.node.view.load().topology)
+    }
+
+    /// Every member that this node knows, with its state: also those that join, leave, or are dead.
+    ///
+    /// # Errors
+    /// The node is not running.
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, RequestError> {
+        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        parts.member_list.ask(MemberListMessage::Members).await.ok_or(RequestError::NotRunning)
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.node.events.subscribe()
+    }
+
+    /// What this node has counted.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.node.metrics.snapshot()
+    }
+
+    /// Who owns the identity in the newest topology; none when no member hosts the kind.
+    #[must_use]
+    pub fn owner(&self, identity: impl Into<ClusterIdentity>) -> Option<Member> {
+        self.node.owner(&identity.into())
+    }
+
+    pub(crate) fn activated(&self, activation: ActivationId) {
+        if let Some(parts) = self.node.parts() {
+            parts.placement.send(PlacementMessage::Activated(activation));
+        }
+    }
+
+    pub(crate) fn ended(&self, ended: Ended) {
+        if let Some(parts) = self.node.parts() {
+            parts.placement.send(PlacementMessage::Ended(ended));
+        }
+    }
+
+    pub(crate) fn deactivate(&self, activation: ActivationId) {
+        if let Some(parts) = self.node.parts() {
+            parts.placement.send(PlacementMessage::Deactivate(activation, DeactivationReason::Stopped));
+        }
+    }
+}
+
+/// A grain by its name, with the options of calls to it. A cheap clone; holds no connection and no activation.
+#[derive(Debug, Clone)]
+pub struct GrainRef {
+    cluster: ClusterContext,
+    identity: Arc<ClusterIdentity>,
+    hash: u64,
+    timeout: Duration,
+    idempotent: bool,
+    traceparent: String,
+}
+
+impl GrainRef {
+    /// How long each call may take, retries included.
+    #[must_use]
+    pub const fn deadline(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Calls may run twice without harm: one whose outcome is unknown is tried again until the deadline.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// The W3C trace context that travels with each call.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = traceparent.into();
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn identity(&self) -> &ClusterIdentity {
+        &self.identity
+    }
+
+    /// As [`ClusterContext::request`].
+    ///
+    /// # Errors
+    /// See [`RequestError`]; each variant says whether the grain may have run.
+    pub async fn request<M, R>(&self, message: M) -> Result<R, RequestError>
+    where
+        M: Message + Name,
+        R: Message + Name + Default,
+    {
+        let outcome = self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Reply).await?;
+        let unexpected = |problem| RequestError::UnexpectedReply { expected: MessageName::of::<R>().to_string(), problem };
+        if !outcome.message.is::<R>() {
+            return Err(unexpected(format!("it is {}", outcome.message)));
+        }
+        R::decode(outcome.data).map_err(|error| unexpected(error.to_string()))
+    }
+
+    /// A call with an encoded message, given by its full name; the reply is not decoded either.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; each variant says whether the grain may have run.
+    pub async fn request_encoded(&self, name: impl Into<String>, data: Bytes) -> Result<Reply, RequestError> {
+        self.deliver(&MessageName::from(name.into()), || data.clone(), Expect::Reply).await
+    }
+
+    /// As [`ClusterContext::notify`].
+    ///
+    /// # Errors
+    /// It surely was not sent, see [`RequestError`].
+    pub async fn notify<M: Message + Name>(&self, message: M) -> Result<(), RequestError> {
+        self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Nothing).await.map(drop)
+    }
+
+    /// Attempts until there is an answer, or the machine says that there is no point in another attempt. An attempt
+    /// encodes the message anew, so that the first one, which mostly is the only one, neither keeps nor clones it.
+    async fn deliver(
+        &self,
+        name: &MessageName,
+        mut encode: impl FnMut() -> Bytes,
+        expect: Expect,
+    ) -> Result<Reply, RequestError> {
+        self.identity.validate()?;
+        let node = &*self.cluster.node;
+        node.metrics.requests.add_one();
+        let deadline = Instant::now() + self.timeout;
+        let mut life: Option<Request> = None;
+        loop {
+            let mut tried = None;
+            let failure = match self.attempt(name, &mut encode, expect, deadline, &mut tried).await {
+                Ok(reply) => return Ok(reply),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Attempt(failure)) => failure,
+            };
+            if matches!(failure, Input::Failed(AttemptFailure::Unresolved(_))) {
+                node.metrics.unresolved.add_one();
+            }
+            let life = life.get_or_insert_with(|| {
+                Request::new(node.clock.at(deadline), node.config.timing.retry, self.idempotent)
+            });
+            match life.handle(node.clock.now(), failure, rand::random()) {
+                Effect::GiveUp(verdict) => return Err(self.error(verdict)),
+                Effect::Retry { after, refresh } => {
+                    node.metrics.retries.add_one();
+                    if let (true, Some(tried)) = (refresh, tried) {
+                        node.pids.remove(self.hash, tried);
+                    }
+                    if !after.is_zero() {
+                        tokio::time::sleep(after).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        name: &MessageName,
+        encode: &mut impl FnMut() -> Bytes,
+        expect: Expect,
+        deadline: Instant,
+        tried: &mut Option<ActivationId>,
+    ) -> Result<Reply, Failure> {
+        let node = &*self.cluster.node;
+        let pid = match node.pids.get(self.hash, &self.identity) {
+            Some(pid) => pid,
+            None => self.resolve(deadline).await?,
+        };
+        *tried = Some(pid.activation());
+        match (pid, expect) {
+            (Pid::Local { door, .. }, Expect::Reply) => {
+                let (key, answered) = node.local_calls.register(deadline);
+                let reply = ReplyTo::local(Arc::clone(&node.local_calls), key);
+                door.deliver(self.envelope(name, encode(), deadline, reply))?;
+                match answered.await {
+                    Ok(outcome) => reply_of(outcome),
+                    Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: true })),
+                }
+            }
+            (Pid::Local { door, .. }, Expect::Nothing) => {
+                door.deliver(self.envelope(name, encode(), deadline, ReplyTo::nobody()))?;
+                Reply::empty().map_err(|error| Failure::Final(RequestError::Rejected(error)))
+            }
+            (Pid::Remote { endpoint, activation }, expect) => {
+                let connection = match endpoint.connected(Lane::Data) {
+                    Some(connection) => connection,
+                    None => endpoint.connection(Lane::Data, deadline).await.map_err(Failure::unreachable)?,
+                };
+                let request = OutgoingRequest {
+                    target: Target::Activation(activation),
+                    message: name.clone(),
+                    data: encode(),
+                    traceparent: self.traceparent.clone(),
+                };
+                match expect {
+                    Expect::Reply => reply_of(connection.call(request, deadline).await?),
+                    Expect::Nothing => {
+                        connection.notify(request, deadline).await?;
+                        Reply::empty().map_err(|error| Failure::Final(RequestError::Rejected(error)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn envelope(&self, name: &MessageName, data: Bytes, deadline: Instant, reply: ReplyTo) -> Envelope {
+        Envelope { message: name.clone(), data, deadline: Some(deadline), traceparent: self.traceparent.clone(), reply }
+    }
+
+    async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
+        let parts = self.cluster.node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
+        let identity = Arc::clone(&self.identity);
+        let asked = parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply });
+        match tokio::time::timeout_at(deadline, asked).await {
+            Ok(Some(Ok(pid))) => Ok(pid),
+            Ok(Some(Err(unresolved))) => Err(Failure::Attempt(Input::Failed(AttemptFailure::Unresolved(unresolved)))),
+            Ok(None) => Err(Failure::Final(RequestError::NotRunning)),
+            Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: false })),
+        }
+    }
+
+    fn error(&self, verdict: Verdict) -> RequestError {
+        match verdict {
+            Verdict::NotDelivered { reason, detail, attempts } => {
+                let reason = if detail.is_empty() { reason.to_string() } else { format!("{reason}: {detail}") };
+                RequestError::NotDelivered { reason, attempts }
+            }
+            Verdict::Unresolved { reason: Unresolved::UnknownKind, .. } => {
+                RequestError::UnknownKind { kind: self.identity.kind.clone() }
+            }
+            Verdict::Unresolved { reason, attempts } => {
+                RequestError::NotDelivered { reason: reason.to_string(), attempts }
+            }
+            Verdict::Overloaded { .. } => RequestError::Overloaded(self.timeout),
+            Verdict::Rejected { .. } => RequestError::Rejected(GrainError::internal("rejected")),
+            Verdict::UnknownOutcome { detail, .. } => RequestError::UnknownOutcome { detail },
+            Verdict::DeadlineExceeded { delivered: Delivered::Maybe, .. } => RequestError::DeadlineExceeded(self.timeout),
+            Verdict::DeadlineExceeded { delivered: Delivered::No, attempts } => {
+                RequestError::NotDelivered { reason: format!("no answer within {:?}", self.timeout), attempts }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    Reply,
+    Nothing,
+}
+
+/// Why an attempt brought no reply.
+enum Failure {
+    /// The machine decides what follows.
+    Attempt(Input),
+    /// Nothing follows.
+    Final(RequestError),
+}
+
+impl Failure {
+    fn not_delivered(reason: NotDeliveredReason, detail: String) -> Self {
+        Self::Attempt(Input::Failed(AttemptFailure::NotDelivered { reason, detail }))
+    }
+
+    fn unreachable(why: impl ToString) -> Self {
+        Self::not_delivered(NotDeliveredReason::Unreachable, why.to_string())
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::not_delivered(refused.reason, String::new())
+    }
+}
+
+fn reply_of(outcome: Outcome) -> Result<Reply, Failure> {
+    match outcome {
+        Outcome::Response { message, data } => Ok(Reply { message, data }),
+        Outcome::Rejected { code, message, details } => {
+            let error = GrainError { code: code.into(), message, details };
+            Err(Failure::Final(RequestError::Rejected(error)))
+        }
+        Outcome::NotDelivered { reason, detail } => Err(Failure::not_delivered(reason.into(), detail)),
+        Outcome::UnknownOutcome { detail } => Err(Failure::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(detail)))),
+    }
+}
+
+impl From<GrainError> for Outcome {
+    fn from(error: GrainError) -> Self {
+        Self::Rejected { code: error.code.as_str().into(), message: error.message, details: error.details }
+    }
+}

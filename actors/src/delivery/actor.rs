@@ -1,0 +1,176 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_messages::cluster::{
+    DeliverBatchRequestTransport, DeliverBatchResponse, DeliveryStatus, PubSubBatchTransport, SubscriberDeliveryReport,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::context::ClusterContext;
+use crate::delivery::{TopicMessage, stream_subscriber};
+use crate::inbox::PeerRequest;
+use crate::node::Node;
+use crate::remoting::refuse_unknown;
+use crate::topic;
+
+/// Hands the messages of topics to the subscribers of this node. A slow subscriber delays no other: what finds no
+/// room is not delivered.
+pub(crate) struct DeliveryActor;
+
+pub(crate) enum DeliveryMessage {
+    Subscribe { topic: String, id: u64, sender: mpsc::Sender<TopicMessage>, added: oneshot::Sender<()> },
+    Unsubscribe { topic: String, id: u64 },
+    /// From a topic on this node.
+    Deliver(DeliverBatchRequestTransport, oneshot::Sender<DeliverBatchResponse>),
+    /// From a topic on another.
+    FromPeer(PeerRequest),
+    /// Tell every topic again that this node subscribes.
+    Renew,
+    /// Take back every subscription.
+    Close(oneshot::Sender<()>),
+}
+
+impl From<PeerRequest> for DeliveryMessage {
+    fn from(request: PeerRequest) -> Self {
+        Self::FromPeer(request)
+    }
+}
+
+pub(crate) struct DeliveryState {
+    node: Arc<Node>,
+    /// By topic; no topic without subscribers.
+    subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
+}
+
+impl Actor for DeliveryActor {
+    type Msg = DeliveryMessage;
+    type State = DeliveryState;
+    type Arguments = Arc<Node>;
+
+    async fn pre_start(&self, myself: ActorRef<DeliveryMessage>, node: Arc<Node>) -> Result<DeliveryState, ActorProcessingErr> {
+        myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew);
+        Ok(DeliveryState { node, subscribers: BTreeMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<DeliveryMessage>,
+        message: DeliveryMessage,
+        state: &mut DeliveryState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            DeliveryMessage::Subscribe { topic, id, sender, added } => {
+                state.subscribers.entry(topic).or_default().push((id, sender));
+                drop(added.send(()));
+            }
+            DeliveryMessage::Unsubscribe { topic, id } => state.unsubscribe(&topic, id),
+            DeliveryMessage::Deliver(request, reply) => drop(reply.send(state.deliver(request))),
+            DeliveryMessage::FromPeer(request) if request.is::<DeliverBatchRequestTransport>() => {
+                match request.decode::<DeliverBatchRequestTransport>() {
+                    Ok(batch) => request.answer(&state.deliver(batch)),
+                    Err(_) => refuse_unknown(&state.node, request),
+                }
+            }
+            DeliveryMessage::FromPeer(request) => refuse_unknown(&state.node, request),
+            DeliveryMessage::Renew => {
+                for topic in state.subscribers.keys() {
+                    state.tell(topic, true, None);
+                }
+            }
+            DeliveryMessage::Close(closed) => {
+                let closed = Arc::new(closed);
+                for topic in std::mem::take(&mut state.subscribers).into_keys() {
+                    state.tell(&topic, false, Some(Arc::clone(&closed)));
+                }
+                // The last of them to be done drops the sender, which ends the wait.
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<DeliveryMessage>,
+        _: SupervisionEvent,
+        _: &mut DeliveryState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl DeliveryState {
+    fn unsubscribe(&mut self, topic: &str, id: u64) {
+        let Some(subscribers) = self.subscribers.get_mut(topic) else { return };
+        subscribers.retain(|(other, _)| *other != id);
+        if subscribers.is_empty() {
+            self.subscribers.remove(topic);
+            self.tell(topic, false, None);
+        }
+    }
+
+    /// Tells a topic whether this node subscribes, in a task of its own. A topic that does not hear of an unsubscription
+    /// forgets this node by itself.
+    fn tell(&self, topic: &str, subscribes: bool, done: Option<Arc<oneshot::Sender<()>>>) {
+        let (cluster, topic) = (ClusterContext::new(Arc::clone(&self.node)), topic.to_owned());
+        tokio::spawn(async move {
+            let subscriber = stream_subscriber(cluster.id());
+            let told = if subscribes {
+                cluster.subscribe_as(&topic, subscriber).await
+            } else {
+                cluster.unsubscribe_as(&topic, subscriber).await
+            };
+            if let Err(error) = told {
+                tracing::debug!(%topic, subscribes, %error, "a topic was not told");
+            }
+            drop(done);
+        });
+    }
+
+    fn deliver(&mut self, request: DeliverBatchRequestTransport) -> DeliverBatchResponse {
+        let mut response = DeliverBatchResponse::default();
+        let batch = request.batch.unwrap_or_default();
+        let Some(subscribers) = self.subscribers.get_mut(&request.topic) else {
+            response.reports.push(self.report(DeliveryStatus::SubscriberNoLongerReachable));
+            return response;
+        };
+        let messages = messages(&batch);
+        let mut slow = 0;
+        subscribers.retain(|(_, subscriber)| {
+            // All of the batch, or nothing: a subscriber never sees half of it.
+            match subscriber.try_reserve_many(messages.len()) {
+                Ok(places) => {
+                    places.zip(&messages).for_each(|(place, message)| place.send(message.clone()));
+                    response.delivered += 1;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Full(())) => {
+                    slow += 1;
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(())) => false,
+            }
+        });
+        if subscribers.is_empty() {
+            self.subscribers.remove(&request.topic);
+        }
+        let report = self.report(DeliveryStatus::Timeout);
+        response.reports.extend((0..slow).map(|_| report.clone()));
+        response
+    }
+
+    fn report(&self, status: DeliveryStatus) -> SubscriberDeliveryReport {
+        SubscriberDeliveryReport { subscriber: Some(stream_subscriber(self.node.me.id)), status: status.into() }
+    }
+}
+
+/// The messages of a batch. An index out of range names an empty type, which no subscriber asks for.
+fn messages(batch: &PubSubBatchTransport) -> Vec<TopicMessage> {
+    let names: Vec<Arc<str>> = batch.type_names.iter().map(|name| name.as_str().into()).collect();
+    let message = |envelope: &gristmill_messages::cluster::PubSubEnvelope| TopicMessage {
+        name: usize::try_from(envelope.type_id).ok().and_then(|at| names.get(at).cloned()).unwrap_or_else(|| "".into()),
+        data: envelope.message_data.clone(),
+    };
+    batch.envelopes.iter().map(message).collect()
+}

@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_messages::InvalidIdentity;
+
+use crate::config::ConfigError;
+use crate::grain::GrainError;
+use crate::provider::ProviderError;
+
+/// Why a request has no answer. What each says about the grain is exact: see `docs/semantics.md`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The grain ran and said no. Never retried; calling again asks again.
+    #[error("rejected by the grain: {0}")]
+    Rejected(#[source] GrainError),
+    /// It surely did not run; it was tried until the deadline, or cannot succeed. Calling again is safe.
+    #[error("not delivered after {attempts} attempts: {reason}")]
+    NotDelivered {
+        /// Of the last attempt.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// No member hosts the kind, or the one that owns the identity does not. Waiting for such a member helps.
+    #[error("no member hosts the kind {kind:?}")]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+    },
+    /// It was sent and there is no answer: it may have run. Calling again may run it twice.
+    #[error("the outcome is unknown: {detail}")]
+    UnknownOutcome {
+        /// What is known.
+        detail: String,
+    },
+    /// A mailbox or queue stayed full until the deadline; it surely did not run. Calling again later helps.
+    #[error("overloaded for {0:?}")]
+    Overloaded(Duration),
+    /// The deadline passed while the grain may have been running. As [`UnknownOutcome`](Self::UnknownOutcome).
+    #[error("no answer within {0:?}")]
+    DeadlineExceeded(Duration),
+    /// The caller's fault: nothing was sent.
+    #[error("invalid identity: {0}")]
+    InvalidIdentity(#[from] InvalidIdentity),
+    /// The caller's fault: the message exceeds the frame limit; nothing was sent.
+    #[error("the message has {bytes} bytes, {limit} at most")]
+    TooLarge {
+        /// Of the encoded message.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The grain ran, and answered with something else than the caller expects.
+    #[error("expected {expected} as the reply: {problem}")]
+    UnexpectedReply {
+        /// The full name of the expected message.
+        expected: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// This node is not running (any more); nothing was sent.
+    #[error("this node is not running")]
+    NotRunning,
+}
+
+impl RequestError {
+    pub(crate) fn not_delivered(reason: NotDeliveredReason, attempts: u32) -> Self {
+        Self::NotDelivered { reason: reason.to_string(), attempts }
+    }
+}
+
+/// Why a node did not start. Everything that had been started was stopped again; starting anew is safe.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on: a port in use, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The provider did not start.
+    #[error("the provider did not start: {0}")]
+    Provider(#[from] ProviderError),
+    /// The cluster was not joined.
+    #[error("did not join: {0}")]
+    Join(#[from] gristmill_core::membership::JoinError),
+    /// No member answered a client.
+    #[error("no member answered: {0}")]
+    NoMember(String),
+    /// A part of the node failed while it started: a fault of this library.
+    #[error("{part} did not start: {reason}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a shutdown was not orderly. The node is down all the same, and its port is free.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// Grains were still running at the deadline and were cut off.
+    #[error("{grains} grains were cut off at the deadline")]
+    CutOff {
+        /// How many.
+        grains: usize,
+    },
+    /// A part did not stop in time and was killed.
+    #[error("{part} did not stop in time")]
+    Stuck {
+        /// Which.
+        part: &'static str,
+    },
+}

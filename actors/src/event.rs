@@ -1,0 +1,213 @@
+//! What happens on a node, as a stream that anybody may read.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use gristmill_core::placement::DeactivationReason;
+use gristmill_core::topology::TopologyUpdated;
+use gristmill_core::{Member, MemberStatus, Timestamp};
+use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberId};
+use tokio::sync::broadcast;
+use tokio_util::sync::ReusableBoxFuture;
+
+/// Something that has happened, as this node saw it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ClusterEvent {
+    /// This node has joined and serves. Once, before any topology.
+    Started {
+        /// This node.
+        member: MemberId,
+    },
+    /// This node did not start; everything was rolled back. The last event.
+    StartupFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The active members, or the block list, have changed.
+    TopologyUpdated(Arc<TopologyUpdated>),
+    /// A member's state has changed.
+    MemberStatusChanged {
+        /// Who.
+        member: Member,
+        /// Before; none when it was unknown.
+        from: Option<MemberStatus>,
+        /// Now.
+        to: MemberStatus,
+        /// On this node's clock.
+        observed_at: Timestamp,
+    },
+    /// A member is blocked for a while: nothing is sent to it, and it is not let in.
+    MemberQuarantined {
+        /// Who.
+        member: Member,
+        /// Why.
+        reason: String,
+        /// On this node's clock.
+        observed_at: Timestamp,
+    },
+    /// A suspected member has shown that it lives.
+    SuspicionRefuted {
+        /// Who.
+        member: MemberId,
+    },
+    /// A member's record asked for a change that is not legal; it was not made.
+    TransitionRefused {
+        /// Who.
+        member: MemberId,
+        /// From.
+        from: MemberStatus,
+        /// To.
+        to: MemberStatus,
+        /// Why not.
+        reason: String,
+    },
+    /// The others have declared this node dead. It stops serving and shuts down; start it anew to join again.
+    Evicted,
+    /// The remembered activations of a member that left are forgotten.
+    PidCacheCleared {
+        /// Who left.
+        member: MemberId,
+        /// How many.
+        entries: usize,
+    },
+    /// A grain was activated on this member.
+    ActivationStarted {
+        /// Which grain.
+        identity: Arc<ClusterIdentity>,
+        /// Where.
+        member: MemberId,
+        /// Which activation.
+        activation: ActivationId,
+        /// Its order among those of the identity on this member.
+        epoch: ActivationEpoch,
+    },
+    /// An activation has ended; observed on every member.
+    ActivationTerminated {
+        /// Which grain.
+        identity: Arc<ClusterIdentity>,
+        /// Where.
+        member: MemberId,
+        /// Which activation.
+        activation: ActivationId,
+        /// Its order among those of the identity on that member.
+        epoch: ActivationEpoch,
+        /// Why.
+        reason: DeactivationReason,
+    },
+    /// A connection is established.
+    PeerConnected {
+        /// To whom.
+        peer: MemberId,
+        /// Where it listens; empty for a client.
+        address: String,
+    },
+    /// A connection is gone. It is established again when it is needed.
+    PeerDisconnected {
+        /// To whom.
+        peer: MemberId,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody connected and was turned away before being believed: junk, wrong name, wrong secret, blocked.
+    ConnectionRefused {
+        /// From where, as the network says.
+        from: String,
+        /// Why.
+        reason: String,
+    },
+    /// A part of this node has failed; the node shuts down.
+    PartFailed {
+        /// Which.
+        part: String,
+        /// How.
+        reason: String,
+    },
+    /// This node has shut down in order. The last event.
+    Shutdown,
+    /// This node has shut down, but not in order. The last event.
+    ShutdownFailed {
+        /// Why.
+        reason: String,
+    },
+    /// This subscriber was too slow: the oldest events were dropped.
+    Missed(u64),
+}
+
+/// Where a node's parts leave their events.
+#[derive(Debug, Clone)]
+pub(crate) struct Events(broadcast::Sender<ClusterEvent>);
+
+impl Events {
+    pub(crate) fn new(buffer: usize) -> Self {
+        Self(broadcast::Sender::new(buffer))
+    }
+
+    pub(crate) fn publish(&self, event: ClusterEvent) {
+        tracing::debug!(?event, "cluster event");
+        // No subscriber is no error.
+        drop(self.0.send(event));
+    }
+
+    pub(crate) fn subscribe(&self) -> EventStream {
+        EventStream { next: ReusableBoxFuture::new(receive(self.0.subscribe())) }
+    }
+}
+
+/// The events of one node from the moment of the subscription on; ends after the last one.
+///
+/// It is bounded: a subscriber that falls behind by more than
+/// [`event_buffer`](crate::ClusterConfigBuilder::event_buffer) events loses the oldest and gets
+/// [`ClusterEvent::Missed`] in their place.
+#[derive(Debug)]
+pub struct EventStream {
+    next: ReusableBoxFuture<'static, (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>)>,
+}
+
+impl EventStream {
+    /// The next event; none when the node is gone. Cancel safe: an event is lost only to [`ClusterEvent::Missed`].
+    pub async fn next(&mut self) -> Option<ClusterEvent> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for EventStream {
+    type Item = ClusterEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClusterEvent>> {
+        let (received, receiver) = std::task::ready!(self.next.poll(cx));
+        self.next.set(receive(receiver));
+        Poll::Ready(match received {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(events)) => Some(ClusterEvent::Missed(events)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        })
+    }
+}
+
+async fn receive(
+    mut receiver: broadcast::Receiver<ClusterEvent>,
+) -> (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>) {
+    (receiver.recv().await, receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_how_much_it_lost() {
+        let events = Events::new(2);
+        let mut stream = events.subscribe();
+        for _ in 0..5 {
+            events.publish(ClusterEvent::Evicted);
+        }
+        assert_eq!(stream.next().await, Some(ClusterEvent::Missed(3)));
+        assert_eq!(stream.next().await, Some(ClusterEvent::Evicted));
+        assert_eq!(stream.next().await, Some(ClusterEvent::Evicted));
+        drop(events);
+        assert_eq!(stream.next().await, None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Grains: what users write, and the cells that they run in.
+//!
+//! A grain is an actor that exists by name: whoever sends to [`ClusterIdentity`] finds it activated on exactly one
+//! member, and it handles one message at a time. Between messages it rests in a *cell*:
+//!
+//! ```text
+//!   Activating ──► Warm ◄──► Cold          Warm: a task runs turns, or is parked on the cell's own waker
+//!        │           │         │           Cold: no task, no queue memory; the next message makes it warm
+//!        │           ▼         │
+//!        │        Draining ◄───┘           Draining: refuses new messages, handles what is queued,
+//!        │           │                               then runs `on_deactivate`
+//!        └────────► Gone                   Gone: released; only now may the identity be activated again
+//! ```
+//!
+//! The rest of a node knows a cell only by its [`Door`](door::Door): deliver, drain, stop. [`Kind::actor`] hosts an
+//! ordinary ractor actor behind the same door.
+
+mod call;
+mod cell;
+mod context;
+mod door;
+mod envelope;
+mod error;
+mod hosted;
+mod kind;
+
+use std::future::Future;
+
+pub use self::call::{Call, DecodeError, Reply};
+pub use self::context::GrainContext;
+pub(crate) use self::door::{Door, Ended, Refused};
+pub(crate) use self::envelope::{Envelope, ReplyTo};
+pub use self::error::{ErrorCode, GrainError};
+pub use self::hosted::HostedCall;
+pub use self::kind::{Kind, OnPanic};
+pub use gristmill_core::placement::DeactivationReason;
+
+/// A virtual actor: its state is private to one activation, and it handles one message at a time.
+///
+/// The node that activates it calls, in this order: the kind's factory, [`on_activate`](Self::on_activate), then
+/// [`receive`](Self::receive) for each message, and [`on_deactivate`](Self::on_deactivate) at the end of a drained
+/// life. A panic in any of them is caught; see [`OnPanic`].
+pub trait Grain: Send + 'static {
+    /// Runs before the first message. An error, or a panic, fails the activation and is told to every waiting caller.
+    fn on_activate(&mut self, context: &GrainContext) -> impl Future<Output = Result<(), GrainError>> + Send {
+        let _ = context;
+        async { Ok(()) }
+    }
+
+    /// Handles one message. The next one waits until the future is done.
+    ///
+    /// An `Err` is the grain's own answer: the caller gets it as [`RequestError::Rejected`](crate::RequestError) and
+    /// it is never retried. A caller that gives up does not cancel a turn that has begun.
+    fn receive(
+        &mut self,
+        call: Call<'_>,
+        context: &GrainContext,
+    ) -> impl Future<Output = Result<Reply, GrainError>> + Send;
+
+    /// Runs when the activation ends in an orderly way, after the last message. Nothing waits for what it starts.
+    /// It does not run after a panic, nor when the drain deadline of a shutdown has passed.
+    fn on_deactivate(&mut self, reason: DeactivationReason, context: &GrainContext) -> impl Future<Output = ()> + Send {
+        let _ = (reason, context);
+        async {}
+    }
+}

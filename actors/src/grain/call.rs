@@ -1,0 +1,99 @@
+use bytes::Bytes;
+use gristmill_messages::MessageName;
+use prost::{Message, Name};
+
+/// One message to a grain: a prost message by its full name, not yet decoded.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub(super) message: &'a MessageName,
+    pub(super) data: &'a Bytes,
+    pub(super) traceparent: &'a str,
+}
+
+/// A call that is not what the grain asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It is another message. The caller sent what this grain does not know.
+    #[error("unexpected message {name}")]
+    OtherMessage {
+        /// The full name of what came.
+        name: String,
+    },
+    /// It is the message by name, but does not decode. The caller's fault.
+    #[error("malformed {name}: {source}")]
+    Malformed {
+        /// The full name.
+        name: String,
+        /// What prost says.
+        source: prost::DecodeError,
+    },
+}
+
+impl Call<'_> {
+    /// The full name of the message.
+    #[must_use]
+    pub const fn name(&self) -> &MessageName {
+        self.message
+    }
+
+    /// Whether the message is an `M`, by its full name.
+    #[must_use]
+    pub fn is<M: Name>(&self) -> bool {
+        self.message.is::<M>()
+    }
+
+    /// The message as an `M`.
+    ///
+    /// # Errors
+    /// It is another message, or it does not decode. Either becomes a [`GrainError`](crate::GrainError) with `?`.
+    pub fn decode<M: Message + Name + Default>(&self) -> Result<M, DecodeError> {
+        if !self.is::<M>() {
+            return Err(DecodeError::OtherMessage { name: self.message.to_string() });
+        }
+        let decoded = M::decode(self.data.clone());
+        decoded.map_err(|source| DecodeError::Malformed { name: self.message.to_string(), source })
+    }
+
+    /// The encoded message, shared with the buffer that it was read from.
+    #[must_use]
+    pub const fn data(&self) -> &Bytes {
+        self.data
+    }
+
+    /// The caller's W3C trace context; empty when there is none.
+    #[must_use]
+    pub const fn traceparent(&self) -> &str {
+        self.traceparent
+    }
+}
+
+/// A grain's answer: a prost message.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub(crate) message: MessageName,
+    pub(crate) data: Bytes,
+}
+
+impl Reply {
+    /// Answers with `message`. Never fails; a `Result` so that a turn can end with it.
+    ///
+    /// # Errors
+    /// None.
+    pub fn message<M: Message + Name>(message: &M) -> Result<Self, crate::GrainError> {
+        Ok(Self { message: MessageName::of::<M>(), data: message.encode_to_vec().into() })
+    }
+
+    /// Answers with nothing to say: `google.protobuf.Empty`, which is prost's `()`.
+    ///
+    /// # Errors
+    /// None.
+    pub fn empty() -> Result<Self, crate::GrainError> {
+        Self::message(&())
+    }
+
+    /// Answers with an encoded message, given by its full name.
+    pub fn encoded(name: impl Into<String>, data: Bytes) -> Self {
+        Self { message: MessageName::from(name.into()), data }
+    }
+}

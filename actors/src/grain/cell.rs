@@ -1,0 +1,323 @@
+//! The light cell: a grain's mailbox, and the task that runs its turns only while there is something to do.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::FutureExt as _;
+use gristmill_core::placement::DeactivationReason;
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_transport::Outcome;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::grain::door::{Door, Ended, Refused};
+use crate::grain::kind::{KindSettings, OnPanic};
+use crate::grain::{Call, Envelope, ErrorCode, Grain, GrainContext, GrainError};
+
+/// Turns after which a busy grain lets other tasks of its worker run.
+const TURN_BUDGET: u32 = 128;
+
+/// One activation of a [`Grain`].
+pub(super) struct Cell<G> {
+    context: GrainContext,
+    settings: Arc<KindSettings>,
+    inner: Mutex<Inner<G>>,
+    /// Sweeps since the last delivery.
+    idle_sweeps: AtomicU32,
+}
+
+struct Inner<G> {
+    queue: VecDeque<Envelope>,
+    life: Life<G>,
+}
+
+/// | state | legal next states |
+/// | --- | --- |
+/// | `Warm` | `Cold` (idle), `Gone` |
+/// | `Cold` | `Warm` (a message, or the order to drain) |
+/// | `Gone` | none |
+enum Life<G> {
+    /// A task owns the grain.
+    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
+    /// The grain rests here.
+    Cold(Box<G>),
+    /// The activation has ended.
+    Gone,
+}
+
+/// What the task does once the queue is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Wait for the next message.
+    Serve,
+    /// Rest.
+    Cool,
+    /// Deactivate; nothing more is queued.
+    Drain(DeactivationReason),
+}
+
+impl<G: Grain> Cell<G> {
+    /// Starts the activation: builds the grain and runs `on_activate` in a task of its own, then reports.
+    pub(super) fn start(settings: Arc<KindSettings>, context: GrainContext, grain: impl FnOnce() -> G + Send + 'static) -> Arc<Self> {
+        let life = Life::Warm { order: Order::Cool, parked: None, task: None };
+        let inner = Mutex::new(Inner { queue: VecDeque::new(), life });
+        let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
+        cell.spawn(Arc::clone(&cell).activate(grain));
+        cell
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<G>> {
+        // A panic under this lock is impossible: no user code runs there.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let spawned = tokio::spawn(work).abort_handle();
+        if let Life::Warm { task, .. } = &mut self.lock().life {
+            *task = Some(spawned);
+        }
+    }
+
+    async fn activate(self: Arc<Self>, grain: impl FnOnce() -> G) {
+        let mut leaving = Leaving { cell: &self, activated: false, reason: DeactivationReason::Unresponsive };
+        let activation = async {
+            let mut grain = Box::new(grain());
+            grain.on_activate(&self.context).await.map(|()| grain)
+        };
+        let failure = match AssertUnwindSafe(activation).catch_unwind().await {
+            Ok(Ok(grain)) => {
+                leaving.activated = true;
+                std::mem::forget(leaving);
+                self.context.cluster.activated(self.context.activation);
+                return self.run(grain).await;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
+        };
+        std::mem::forget(leaving);
+        self.release();
+        self.context.cluster.ended(Ended::NotActivated(self.context.activation, failure));
+    }
+
+    async fn run(self: Arc<Self>, mut grain: Box<G>) {
+        let mut leaving = Leaving { cell: &self, activated: true, reason: DeactivationReason::Unresponsive };
+        let mut batch = VecDeque::new();
+        let mut turns: u32 = 0;
+        loop {
+            match poll_fn(|cx| self.poll_work(cx, &mut batch)).await {
+                Work::Turns => {}
+                Work::Rest => match self.rest(grain) {
+                    None => return std::mem::forget(leaving),
+                    Some(woken) => grain = woken,
+                },
+                Work::Leave(reason) => {
+                    leaving.reason = reason;
+                    let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
+                    if goodbye.await.is_err() {
+                        tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
+                    }
+                    return;
+                }
+            }
+            let mut now = Instant::now();
+            while let Some(envelope) = batch.pop_front() {
+                match self.turn(&mut grain, envelope, &mut now).await {
+                    Turn::Done => {}
+                    Turn::Panicked => match self.settings.on_panic {
+                        OnPanic::Keep => {}
+                        OnPanic::Deactivate => {
+                            leaving.reason = DeactivationReason::Panicked;
+                            // What waits behind it did not run.
+                            batch.drain(..).for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+                            return;
+                        }
+                    },
+                }
+                turns = turns.wrapping_add(1);
+                if turns.is_multiple_of(TURN_BUDGET) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// One message. `now` is read anew only when the turn had to wait: turns that never wait share one reading.
+    async fn turn(&self, grain: &mut G, envelope: Envelope, now: &mut Instant) -> Turn {
+        if envelope.is_stale(*now) {
+            envelope.reply.not_delivered(NotDeliveredReason::Expired);
+            return Turn::Done;
+        }
+        let Envelope { message, data, traceparent, reply, .. } = envelope;
+        let call = Call { message: &message, data: &data, traceparent: &traceparent };
+        let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
+        let mut waited = false;
+        let answer = poll_fn(|cx| {
+            let poll = received.as_mut().poll(cx);
+            waited |= poll.is_pending();
+            poll
+        })
+        .await;
+        if waited {
+            *now = Instant::now();
+        }
+        match answer {
+            Ok(Ok(answer)) => reply.send(Outcome::Response { message: answer.message, data: answer.data }),
+            Ok(Err(error)) => reply.send(error.into()),
+            Err(_) => {
+                tracing::warn!(identity = %self.context.identity, %message, "a grain panicked");
+                reply.send(GrainError::new(ErrorCode::Panicked, "the grain panicked").into());
+                return Turn::Panicked;
+            }
+        }
+        Turn::Done
+    }
+
+    fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>) -> Poll<Work> {
+        let mut inner = self.lock();
+        if !inner.queue.is_empty() {
+            std::mem::swap(&mut inner.queue, batch);
+            return Poll::Ready(Work::Turns);
+        }
+        match &mut inner.life {
+            Life::Warm { order: Order::Serve, parked, .. } => {
+                *parked = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Life::Warm { order: Order::Drain(reason), .. } => Poll::Ready(Work::Leave(*reason)),
+            Life::Warm { order: Order::Cool, .. } | Life::Cold(_) | Life::Gone => Poll::Ready(Work::Rest),
+        }
+    }
+
+    /// Puts the grain to rest, unless there is work again.
+    fn rest(&self, grain: Box<G>) -> Option<Box<G>> {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
+            inner.queue = VecDeque::new();
+            inner.life = Life::Cold(grain);
+            return None;
+        }
+        Some(grain)
+    }
+
+    /// Makes a cold grain warm with this order, or gives a warm one the order; wakes its task.
+    fn order(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
+        match &mut inner.life {
+            Life::Warm { order, parked, .. } => {
+                if !matches!(order, Order::Drain(_)) {
+                    *order = new;
+                }
+                let parked = parked.take();
+                drop(inner);
+                if let Some(waker) = parked {
+                    waker.wake();
+                }
+            }
+            cold @ Life::Cold(_) => {
+                let warm = Life::Warm { order: new, parked: None, task: None };
+                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
+                    drop(inner);
+                    self.spawn(Arc::clone(self).run(grain));
+                }
+            }
+            Life::Gone => {}
+        }
+    }
+
+    /// Ends the activation: what is queued is given back to its callers.
+    fn release(&self) {
+        let queued = {
+            let mut inner = self.lock();
+            inner.life = Life::Gone;
+            std::mem::take(&mut inner.queue)
+        };
+        queued.into_iter().for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+    }
+}
+
+impl<G: Grain> Door for Cell<G> {
+    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+        let mut inner = self.lock();
+        match &inner.life {
+            Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
+                return Err(Refused { envelope, reason: NotDeliveredReason::Stopping });
+            }
+            Life::Warm { .. } | Life::Cold(_) => {}
+        }
+        if inner.queue.len() >= self.settings.mailbox {
+            return Err(Refused { envelope, reason: NotDeliveredReason::Overloaded });
+        }
+        inner.queue.push_back(envelope);
+        self.idle_sweeps.store(0, Ordering::Relaxed);
+        self.order(inner, Order::Serve);
+        Ok(())
+    }
+
+    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+        let inner = self.lock();
+        self.order(inner, Order::Drain(reason));
+    }
+
+    fn stop(&self) {
+        if let Life::Warm { task: Some(task), .. } = &self.lock().life {
+            task.abort();
+        }
+    }
+
+    fn sweep(&self) -> u32 {
+        let idle = self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if idle > 1 {
+            let mut inner = self.lock();
+            if let Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } = &mut inner.life {
+                *order = Order::Cool;
+                let parked = parked.take();
+                drop(inner);
+                if let Some(waker) = parked {
+                    waker.wake();
+                }
+            }
+        }
+        idle
+    }
+}
+
+impl<G> fmt::Debug for Cell<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+enum Work {
+    Turns,
+    Rest,
+    Leave(DeactivationReason),
+}
+
+enum Turn {
+    Done,
+    Panicked,
+}
+
+/// Releases the cell when its task ends in any way but rest: also when it is aborted.
+struct Leaving<'a, G: Grain> {
+    cell: &'a Cell<G>,
+    activated: bool,
+    reason: DeactivationReason,
+}
+
+impl<G: Grain> Drop for Leaving<'_, G> {
+    fn drop(&mut self) {
+        let context = &self.cell.context;
+        self.cell.release();
+        context.cluster.ended(if self.activated {
+            Ended::Deactivated(context.activation, self.reason)
+        } else {
+            Ended::NotActivated(context.activation, GrainError::internal("the activation was cut short"))
+        });
+    }
+}

@@ -1,0 +1,46 @@
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use gristmill_core::placement::DeactivationReason;
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_messages::ActivationId;
+
+use crate::grain::{Envelope, GrainError};
+
+/// All that the rest of a node knows of a running grain.
+pub(crate) trait Door: Debug + Send + Sync {
+    /// Queues a message, or gives it back with the reason.
+    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused>;
+
+    /// Refuses new messages from now on, handles what is queued, deactivates, and reports [`Ended`].
+    fn drain(self: Arc<Self>, reason: DeactivationReason);
+
+    /// Ends the running turn at its next await, answers what is queued, and reports [`Ended`]. Does not deactivate.
+    fn stop(&self);
+
+    /// Called once per sweep. Counts the sweeps since the last message, and frees what an idle grain does not need.
+    fn sweep(&self) -> u32;
+}
+
+/// A message that a door did not take.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) envelope: Envelope,
+    pub(crate) reason: NotDeliveredReason,
+}
+
+impl Refused {
+    /// Tells the caller.
+    pub(crate) fn answer(self) {
+        self.envelope.reply.not_delivered(self.reason);
+    }
+}
+
+/// What a door reports to the placement of its node, in this order and at most once each.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It never became active.
+    NotActivated(ActivationId, GrainError),
+    /// It was active, and is gone.
+    Deactivated(ActivationId, DeactivationReason),
+}

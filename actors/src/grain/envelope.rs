@@ -1,0 +1,84 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_messages::MessageName;
+use gristmill_transport::{CallKey, Outcome, PendingCalls, Responder};
+use tokio::time::Instant;
+
+/// A message on its way into a mailbox, with the way back for its answer.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) message: MessageName,
+    pub(crate) data: Bytes,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) traceparent: String,
+    pub(crate) reply: ReplyTo,
+}
+
+impl Envelope {
+    /// Whether nobody waits for the answer any more: the deadline has passed, or the caller has gone.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) || self.reply.is_cancelled()
+    }
+}
+
+/// Where the answer to one message goes. Dropped unanswered, it tells the caller so: no caller waits for a dead grain.
+#[derive(Debug)]
+pub(crate) struct ReplyTo(Option<Way>);
+
+#[derive(Debug)]
+enum Way {
+    /// A caller on this node.
+    Local(Arc<PendingCalls<Outcome>>, CallKey),
+    /// A caller behind a connection.
+    Remote(Responder),
+}
+
+impl ReplyTo {
+    /// A one-way message.
+    pub(crate) const fn nobody() -> Self {
+        Self(None)
+    }
+
+    pub(crate) const fn local(calls: Arc<PendingCalls<Outcome>>, key: CallKey) -> Self {
+        Self(Some(Way::Local(calls, key)))
+    }
+
+    pub(crate) const fn remote(responder: Responder) -> Self {
+        Self(Some(Way::Remote(responder)))
+    }
+
+    pub(crate) fn send(mut self, outcome: Outcome) {
+        match self.0.take() {
+            // The caller has gone when its slot has: nobody is left to tell.
+            Some(Way::Local(calls, key)) => drop(calls.complete(key, outcome)),
+            Some(Way::Remote(responder)) => responder.respond(outcome),
+            None => {}
+        }
+    }
+
+    pub(crate) fn not_delivered(self, reason: NotDeliveredReason) {
+        if self.0.is_some() {
+            self.send(Outcome::NotDelivered { reason: reason.into(), detail: String::new() });
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match &self.0 {
+            Some(Way::Local(calls, key)) => !calls.is_waiting(*key),
+            Some(Way::Remote(responder)) => responder.is_cancelled(),
+            None => false,
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        // A dropped `Responder` answers by itself.
+        if let Some(Way::Local(calls, key)) = self.0.take() {
+            let detail = "the grain ended without an answer".into();
+            drop(calls.complete(key, Outcome::UnknownOutcome { detail }));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use gristmill_core::placement::DeactivationReason;
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_transport::Outcome;
+use ractor::{Actor, ActorRef, ActorRuntime};
+
+use crate::grain::door::{Door, Ended, Refused};
+use crate::grain::kind::KindSettings;
+use crate::grain::{Call, Envelope, GrainContext, GrainError, Reply, ReplyTo};
+
+/// A message to a ractor actor that is hosted as a grain, and the way back for its answer.
+///
+/// Dropped unopened it was surely not handled, and its caller is told so; dropped opened and unanswered, its outcome is
+/// unknown.
+#[derive(Debug)]
+pub struct HostedCall {
+    envelope: Option<Envelope>,
+    /// One place in the actor's mailbox, given back when the message leaves it.
+    _place: Place,
+}
+
+/// The answer that a [`HostedCall`] waits for. May be given later, from any task.
+#[derive(Debug)]
+pub struct Answer(ReplyTo);
+
+impl HostedCall {
+    /// Opens the message: `handle` reads it, and gets the [`Answer`] to keep or to use at once.
+    pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> Option<T> {
+        let envelope = self.envelope.take()?;
+        let Envelope { message, data, traceparent, reply, .. } = envelope;
+        Some(handle(Call { message: &message, data: &data, traceparent: &traceparent }, Answer(reply)))
+    }
+}
+
+impl Drop for HostedCall {
+    fn drop(&mut self) {
+        if let Some(envelope) = self.envelope.take() {
+            envelope.reply.not_delivered(NotDeliveredReason::Stopping);
+        }
+    }
+}
+
+impl Answer {
+    /// Answers the caller.
+    pub fn send(self, answer: Result<Reply, GrainError>) {
+        self.0.send(match answer {
+            Ok(reply) => Outcome::Response { message: reply.message, data: reply.data },
+            Err(error) => error.into(),
+        });
+    }
+}
+
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The door of a hosted ractor actor. ractor's mailbox has neither bound nor length: a [`Place`] travels with each
+/// message instead.
+pub(super) struct HostedDoor<A: Actor> {
+    actor: ActorRef<A::Msg>,
+    mailbox: usize,
+    queued: Arc<AtomicUsize>,
+    draining: Arc<AtomicBool>,
+    reason: Arc<std::sync::Mutex<DeactivationReason>>,
+    idle_sweeps: AtomicU32,
+}
+
+impl<A> HostedDoor<A>
+where
+    A: Actor<Arguments = Arc<GrainContext>>,
+    A::Msg: From<HostedCall>,
+{
+    pub(super) fn start(settings: Arc<KindSettings>, context: GrainContext, actor: A) -> Arc<Self> {
+        let context = Arc::new(context);
+        let reason = Arc::new(std::sync::Mutex::new(DeactivationReason::Stopped));
+        let draining = Arc::new(AtomicBool::new(false));
+        let spawned = ActorRuntime::spawn_instant(None, actor, Arc::clone(&context));
+        let (actor, started) = match spawned {
+            Ok(spawned) => spawned,
+            // Only a name that is taken fails here, and it has none.
+            Err(error) => unreachable!("an actor without a name did not spawn: {error}"),
+        };
+        let watch = (Arc::clone(&reason), Arc::clone(&draining));
+        tokio::spawn(async move {
+            let (reason, draining) = watch;
+            let cluster = &context.cluster;
+            let running = match started.await {
+                Ok(Ok(running)) => running,
+                Ok(Err(error)) => {
+                    return cluster.ended(Ended::NotActivated(context.activation, GrainError::internal(error)));
+                }
+                Err(error) => {
+                    return cluster.ended(Ended::NotActivated(context.activation, GrainError::internal(error)));
+                }
+            };
+            cluster.activated(context.activation);
+            // An actor that panicked is caught by ractor and ends like any other.
+            let _ = running.await;
+            draining.store(true, Ordering::Release);
+            let reason = *reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            cluster.ended(Ended::Deactivated(context.activation, reason));
+        });
+        Arc::new(Self {
+            actor,
+            mailbox: settings.mailbox,
+            queued: Arc::new(AtomicUsize::new(0)),
+            draining,
+            reason,
+            idle_sweeps: AtomicU32::new(0),
+        })
+    }
+}
+
+impl<A> Door for HostedDoor<A>
+where
+    A: Actor<Arguments = Arc<GrainContext>>,
+    A::Msg: From<HostedCall>,
+{
+    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Refused { envelope, reason: NotDeliveredReason::Stopping });
+        }
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.mailbox {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused { envelope, reason: NotDeliveredReason::Overloaded });
+        }
+        self.idle_sweeps.store(0, Ordering::Relaxed);
+        let call = HostedCall { envelope: Some(envelope), _place: Place(Arc::clone(&self.queued)) };
+        // A message that an ended actor gives back is dropped unopened, which tells its caller.
+        drop(self.actor.cast(A::Msg::from(call)));
+        Ok(())
+    }
+
+    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+        *self.reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason;
+        self.draining.store(true, Ordering::Release);
+        if self.actor.drain().is_err() {
+            tracing::debug!("a hosted actor had ended before it was drained");
+        }
+    }
+
+    fn stop(&self) {
+        self.actor.kill();
+    }
+
+    fn sweep(&self) -> u32 {
+        self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+impl<A: Actor> fmt::Debug for HostedDoor<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostedDoor").field("actor", &self.actor.get_id()).finish_non_exhaustive()
+    }
+}

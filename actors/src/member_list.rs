@@ -1,0 +1,58 @@
+//! Who is a member.
+//!
+//! On a member, the [`MemberListActor`] drives [`gristmill_core::membership`]: records, probes, joins; what that says of
+//! the active members goes through the window of [`gristmill_core::topology`] and is published as one snapshot. On a
+//! client, the [`FollowerActor`] asks members for their topology instead. Both answer to [`MemberListMessage`].
+
+mod actor;
+mod follower;
+mod publish;
+
+use gristmill_core::membership::{Input, JoinError, TimerEpoch};
+use gristmill_core::topology::WindowEpoch;
+use gristmill_core::{Address, topology};
+use gristmill_messages::MemberId;
+use tokio::sync::oneshot;
+
+pub(crate) use self::actor::MemberListActor;
+pub(crate) use self::follower::FollowerActor;
+use crate::context::MemberInfo;
+use crate::error::StartError;
+use crate::inbox::PeerRequest;
+
+pub(crate) enum MemberListMessage {
+    /// Join through these; the answer comes when this node has joined, or cannot.
+    Start { seeds: Vec<Address>, joined: oneshot::Sender<Result<(), StartError>> },
+    /// The provider found these.
+    Discovered(Vec<Address>),
+    /// What an effect of the membership led to.
+    Membership(Input),
+    /// The window of the topology has passed.
+    Window(WindowEpoch),
+    Timer(TimerEpoch),
+    /// Ask the next member for the topology.
+    Ask,
+    /// A member has answered a client's question for the topology.
+    Followed(Result<topology::Topology, (Option<MemberId>, String)>),
+    FromPeer(PeerRequest),
+    /// Another process answers where `old` was.
+    Superseded { old: MemberId, by: MemberId },
+    /// Every known member.
+    Members(oneshot::Sender<Vec<MemberInfo>>),
+    /// Own no keys from now on.
+    Leave,
+    /// Nothing runs here any more: go, and answer when the others were told.
+    Depart(oneshot::Sender<()>),
+}
+
+impl From<PeerRequest> for MemberListMessage {
+    fn from(request: PeerRequest) -> Self {
+        Self::FromPeer(request)
+    }
+}
+
+impl From<JoinError> for Box<StartError> {
+    fn from(error: JoinError) -> Self {
+        Self::new(StartError::Join(error))
+    }
+}

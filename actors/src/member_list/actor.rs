@@ -1,0 +1,302 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fnv::FnvBuildHasher;
+use gristmill_core::membership::{ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Record};
+use gristmill_core::topology::{self, Aggregator};
+use gristmill_core::{Address, MemberStatus, Outbox, RequestId};
+use gristmill_messages::cluster::TopologyRequest;
+use gristmill_messages::membership as wire;
+use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{MemberId, cluster};
+use gristmill_transport::Lane;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::cluster::ClusterMessage;
+use crate::context::MemberInfo;
+use crate::error::StartError;
+use crate::event::ClusterEvent;
+use crate::inbox::PeerRequest;
+use crate::member_list::MemberListMessage;
+use crate::member_list::publish::publish;
+use crate::node::Node;
+use crate::remoting::{ContactError, refuse_unknown};
+
+/// Owns the membership table of a member and publishes its topology.
+pub(crate) struct MemberListActor;
+
+pub(crate) struct MemberListState {
+    node: Arc<Node>,
+    membership: Membership,
+    out: Outbox<Effect, Event>,
+    topology: Aggregator,
+    topology_out: Outbox<topology::Effect, topology::Event>,
+    joins: HashMap<RequestId, PeerRequest, FnvBuildHasher>,
+    joined: Option<oneshot::Sender<Result<(), StartError>>>,
+    departed: Option<oneshot::Sender<()>>,
+}
+
+impl Actor for MemberListActor {
+    type Msg = MemberListMessage;
+    type State = MemberListState;
+    type Arguments = Arc<Node>;
+
+    async fn pre_start(&self, _: ActorRef<MemberListMessage>, node: Arc<Node>) -> Result<MemberListState, ActorProcessingErr> {
+        let timing = &node.config.timing;
+        Ok(MemberListState {
+            membership: Membership::new(timing.membership.clone(), node.me.clone(), rand::random()),
+            out: Outbox::new(),
+            topology: Aggregator::new(timing.topology.clone()),
+            topology_out: Outbox::new(),
+            joins: HashMap::default(),
+            joined: None,
+            departed: None,
+            node,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<MemberListMessage>,
+        message: MemberListMessage,
+        state: &mut MemberListState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MemberListMessage::Start { seeds, joined } => {
+                state.joined = Some(joined);
+                state.step(&myself, Input::Start { seeds });
+            }
+            MemberListMessage::Discovered(addresses) => state.step(&myself, Input::Discovered { addresses }),
+            MemberListMessage::Membership(input) => state.step(&myself, input),
+            MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
+            MemberListMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
+            MemberListMessage::FromPeer(request) => state.receive(&myself, request),
+            MemberListMessage::Superseded { old, by } => state.step(&myself, Input::Superseded { old, by }),
+            MemberListMessage::Members(reply) => {
+                let info = |record: &Record| MemberInfo { member: record.member().clone(), status: record.status() };
+                drop(reply.send(state.membership.records().map(info).collect()));
+            }
+            MemberListMessage::Leave => state.step(&myself, Input::Leave),
+            MemberListMessage::Depart(departed) => {
+                state.departed = Some(departed);
+                state.aggregate(&myself, topology::Input::Stop);
+                state.step(&myself, Input::Drained);
+            }
+            // Only a client follows.
+            MemberListMessage::Ask | MemberListMessage::Followed(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<MemberListMessage>,
+        _: SupervisionEvent,
+        _: &mut MemberListState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl MemberListState {
+    fn receive(&mut self, myself: &ActorRef<MemberListMessage>, request: PeerRequest) {
+        if request.is::<TopologyRequest>() {
+            return self.answer_topology(request);
+        }
+        if request.is_client {
+            return refuse_unknown(&self.node, request);
+        }
+        if request.is::<wire::JoinRequest>() {
+            let joiner = request.decode::<wire::JoinRequest>().ok().and_then(|join| Record::try_from(join.joiner?).ok());
+            // A node joins for itself.
+            match joiner.filter(|joiner| joiner.member().id == request.from) {
+                Some(joiner) => {
+                    let id = self.node.request_id();
+                    self.joins.insert(id, request);
+                    self.step(myself, Input::JoinRequested { request: id, joiner });
+                }
+                None => refuse_unknown(&self.node, request),
+            }
+            return;
+        }
+        match decode(&request) {
+            Some(message) => self.step(myself, Input::Received { from: request.from, message }),
+            None => refuse_unknown(&self.node, request),
+        }
+    }
+
+    /// A client's question: the topology, or, when it has that already, one without members.
+    fn answer_topology(&self, request: PeerRequest) {
+        let topology = Arc::clone(&self.node.view.load().topology);
+        match request.decode::<TopologyRequest>() {
+            Ok(question) if question.known_hash == topology.hash().get() => {
+                let unchanged = cluster::ClusterTopology { topology_hash: question.known_hash, ..Default::default() };
+                request.answer(&unchanged);
+            }
+            Ok(_) => request.answer(&cluster::ClusterTopology::from(&*topology)),
+            Err(_) => refuse_unknown(&self.node, request),
+        }
+    }
+
+    fn step(&mut self, myself: &ActorRef<MemberListMessage>, input: Input) {
+        let mut out = std::mem::take(&mut self.out);
+        self.membership.handle(self.node.clock.now(), input, &mut out);
+        for effect in out.drain_effects() {
+            self.perform(myself, effect);
+        }
+        let mut changed = false;
+        for event in out.drain_events() {
+            changed |= self.happened(event);
+        }
+        self.out = out;
+        if changed {
+            let dead = self.membership.dead().map(|record| record.member().id).collect();
+            let blocked = self.membership.blocked().map(|quarantine| quarantine.member.id).collect();
+            let active = self.membership.active();
+            self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
+        }
+    }
+
+    fn perform(&mut self, myself: &ActorRef<MemberListMessage>, effect: Effect) {
+        match effect {
+            Effect::Join { address, joiner } => {
+                let (node, myself) = (Arc::clone(&self.node), myself.clone());
+                tokio::spawn(async move {
+                    let input = join(&node, address, &joiner).await;
+                    drop(myself.cast(MemberListMessage::Membership(input)));
+                });
+            }
+            Effect::AnswerJoin { request, answer } => {
+                if let Some(request) = self.joins.remove(&request) {
+                    request.answer(&wire::JoinResponse::from(&answer));
+                }
+            }
+            Effect::Send { to, address, message } => {
+                let (node, myself) = (Arc::clone(&self.node), myself.clone());
+                tokio::spawn(async move {
+                    if send(&node, to, &address, message).await.is_err() {
+                        node.metrics.failed_sends.add_one();
+                        drop(myself.cast(MemberListMessage::Membership(Input::Unreachable { member: to })));
+                    }
+                });
+            }
+            Effect::SetTimer { epoch, after } => {
+                myself.send_after(after, move || MemberListMessage::Timer(epoch));
+            }
+        }
+    }
+
+    /// Tells the world; says whether the topology may be another one now.
+    fn happened(&mut self, event: Event) -> bool {
+        let node = &self.node;
+        match event {
+            Event::Joined => {
+                if let Some(joined) = self.joined.take() {
+                    drop(joined.send(Ok(())));
+                }
+                true
+            }
+            Event::JoinFailed(error) => {
+                if let Some(joined) = self.joined.take() {
+                    drop(joined.send(Err(StartError::Join(error))));
+                }
+                false
+            }
+            Event::StatusChanged { member, from, to, observed_at } => {
+                if matches!(to, MemberStatus::Dead | MemberStatus::Removed) {
+                    node.remoting.forget(member.id, "it is no member any more");
+                }
+                node.events.publish(ClusterEvent::MemberStatusChanged { member, from, to, observed_at });
+                true
+            }
+            Event::Quarantined { member, reason, observed_at, .. } => {
+                let reason = reason.to_string();
+                node.events.publish(ClusterEvent::MemberQuarantined { member, reason, observed_at });
+                true
+            }
+            Event::QuarantineEnded { .. } => true,
+            Event::SuspicionRefuted { member, .. } => {
+                node.events.publish(ClusterEvent::SuspicionRefuted { member });
+                false
+            }
+            Event::TransitionRefused { member, from, to, reason } => {
+                let reason = reason.to_string();
+                node.events.publish(ClusterEvent::TransitionRefused { member, from, to, reason });
+                false
+            }
+            Event::Evicted { .. } => {
+                node.events.publish(ClusterEvent::Evicted);
+                if let Some(parts) = node.parts() {
+                    drop(parts.root.cast(ClusterMessage::Evicted));
+                }
+                false
+            }
+            Event::Left => {
+                if let Some(departed) = self.departed.take() {
+                    drop(departed.send(()));
+                }
+                false
+            }
+            Event::SenderUnknown { member } => {
+                tracing::debug!(?member, "a message from somebody who is no member");
+                false
+            }
+            Event::NotStarted { input } => {
+                tracing::debug!(input, "refused: the membership is not running");
+                false
+            }
+            Event::AlreadyStarted => false,
+        }
+    }
+
+    fn aggregate(&mut self, myself: &ActorRef<MemberListMessage>, input: topology::Input) {
+        let mut out = std::mem::take(&mut self.topology_out);
+        self.topology.handle(self.node.clock.now(), input, &mut out);
+        for topology::Effect::SetTimer { after, epoch } in out.drain_effects() {
+            myself.send_after(after, move || MemberListMessage::Window(epoch));
+        }
+        for topology::Event::Updated(updated) in out.drain_events() {
+            publish(&self.node, updated);
+        }
+        self.topology_out = out;
+    }
+}
+
+async fn join(node: &Node, address: Address, joiner: &Record) -> Input {
+    let request = wire::JoinRequest { joiner: Some(joiner.into()) };
+    let deadline = Instant::now() + node.config.timing.membership.join_retry_max;
+    let asked = node.remoting.contact::<_, wire::JoinResponse>(&address, &request, SystemActor::MemberList, deadline);
+    let unreachable = |reason: String| ContactFailure::Unreachable(reason);
+    let failure = match asked.await {
+        Ok((_, response)) => match JoinAnswer::try_from(response) {
+            Ok(answer) => return Input::JoinAnswered { address, answer },
+            Err(error) => unreachable(error.to_string()),
+        },
+        Err(ContactError::Refused(reason)) => ContactFailure::Refused(reason),
+        Err(error @ (ContactError::Unreachable(_) | ContactError::Superseded(_))) => unreachable(error.to_string()),
+    };
+    Input::JoinFailed { address, failure }
+}
+
+async fn send(node: &Node, to: MemberId, address: &Address, message: Message) -> Result<(), impl std::fmt::Debug> {
+    let endpoint = node.remoting.endpoint(to, address);
+    let deadline = Instant::now() + node.config.timing.membership.probe_interval;
+    let (remoting, actor) = (&node.remoting, SystemActor::MemberList);
+    match message {
+        Message::Ping(ping) => remoting.tell(&endpoint, Lane::Control, actor, &wire::Ping::from(&ping), deadline).await,
+        Message::PingAck(ack) => remoting.tell(&endpoint, Lane::Control, actor, &wire::PingAck::from(&ack), deadline).await,
+        Message::Gossip(gossip) => {
+            remoting.tell(&endpoint, Lane::Control, actor, &wire::MembershipGossip::from(&gossip), deadline).await
+        }
+        Message::Sync(sync) => {
+            remoting.tell(&endpoint, Lane::Control, actor, &wire::MembershipSync::from(&sync), deadline).await
+        }
+    }
+}
+
+fn decode(request: &PeerRequest) -> Option<Message> {
+    let _ = request;
+    None
+}

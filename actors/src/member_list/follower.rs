@@ -1,0 +1,168 @@
+use std::sync::Arc;
+
+use gristmill_core::topology::{self, Aggregator, Topology};
+use gristmill_core::{Address, Outbox};
+use gristmill_messages::MemberId;
+use gristmill_messages::cluster::{ClusterTopology, TopologyRequest};
+use gristmill_messages::remote::SystemActor;
+use gristmill_transport::Lane;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::context::MemberInfo;
+use crate::error::StartError;
+use crate::member_list::MemberListMessage;
+use crate::member_list::publish::publish;
+use crate::node::Node;
+use crate::remoting::{ContactError, refuse_unknown};
+
+/// A client's member list: asks one member after the other for the topology, and the provider's addresses while it
+/// knows no member.
+pub(crate) struct FollowerActor;
+
+pub(crate) struct FollowerState {
+    node: Arc<Node>,
+    topology: Aggregator,
+    out: Outbox<topology::Effect, topology::Event>,
+    addresses: Vec<Address>,
+    /// Counts the questions; chooses whom to ask.
+    asked: usize,
+    joined: Option<oneshot::Sender<Result<(), StartError>>>,
+    give_up: Instant,
+}
+
+impl Actor for FollowerActor {
+    type Msg = MemberListMessage;
+    type State = FollowerState;
+    type Arguments = Arc<Node>;
+
+    async fn pre_start(&self, _: ActorRef<MemberListMessage>, node: Arc<Node>) -> Result<FollowerState, ActorProcessingErr> {
+        Ok(FollowerState {
+            topology: Aggregator::new(node.config.timing.topology.clone()),
+            out: Outbox::new(),
+            addresses: Vec::new(),
+            asked: 0,
+            joined: None,
+            give_up: Instant::now() + node.config.timing.membership.join_timeout,
+            node,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<MemberListMessage>,
+        message: MemberListMessage,
+        state: &mut FollowerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MemberListMessage::Start { seeds, joined } => {
+                state.addresses = seeds;
+                state.joined = Some(joined);
+                state.ask(&myself);
+            }
+            MemberListMessage::Discovered(addresses) => state.addresses = addresses,
+            MemberListMessage::Followed(answer) => state.answered(&myself, answer),
+            MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
+            MemberListMessage::Members(reply) => {
+                let view = state.node.view.load();
+                let up = |member: &gristmill_core::Member| MemberInfo {
+                    member: member.clone(),
+                    status: gristmill_core::MemberStatus::Up,
+                };
+                drop(reply.send(view.topology.members().iter().map(up).collect()));
+            }
+            MemberListMessage::Depart(departed) => {
+                state.aggregate(&myself, topology::Input::Stop);
+                drop(departed.send(()));
+            }
+            MemberListMessage::FromPeer(request) => refuse_unknown(&state.node, request),
+            MemberListMessage::Ask => state.ask(&myself),
+            // A client has no record to change.
+            MemberListMessage::Leave
+            | MemberListMessage::Membership(_)
+            | MemberListMessage::Timer(_)
+            | MemberListMessage::Superseded { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<MemberListMessage>,
+        _: SupervisionEvent,
+        _: &mut FollowerState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl FollowerState {
+    fn ask(&mut self, myself: &ActorRef<MemberListMessage>) {
+        let (node, myself) = (Arc::clone(&self.node), myself.clone());
+        let topology = Arc::clone(&node.view.load().topology);
+        let turn = self.asked;
+        self.asked = turn.wrapping_add(1);
+        let (members, addresses) = (topology.members(), &self.addresses);
+        // Every other question goes to an address of the provider, in case all known members are gone.
+        let member = turn.checked_rem(members.len()).and_then(|at| members.get(at)).filter(|_| turn.is_multiple_of(2));
+        let member = member.cloned();
+        let address = turn.checked_rem(addresses.len()).and_then(|at| addresses.get(at)).cloned();
+        let question = TopologyRequest { known_hash: topology.hash().get() };
+        tokio::spawn(async move {
+            let deadline = Instant::now() + node.config.timing.membership.join_retry_max;
+            let list = SystemActor::MemberList;
+            let asked = match (&member, &address) {
+                (Some(member), _) => node.remoting.ask(member, Lane::Control, list, &question, deadline).await,
+                (None, Some(address)) => node.remoting.contact(address, &question, list, deadline).await.map(|(_, a)| a),
+                (None, None) => Err(ContactError::Unreachable("no address is known".into())),
+            };
+            let answer = asked.map_err(|error| error.to_string()).and_then(|answer: ClusterTopology| {
+                Topology::try_from(answer).map_err(|error| error.to_string())
+            });
+            let whom = member.map(|member| member.id);
+            drop(myself.cast(MemberListMessage::Followed(answer.map_err(|error| (whom, error)))));
+        });
+    }
+
+    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Topology, (Option<MemberId>, String)>) {
+        match answer {
+            // Without members it says that nothing has changed.
+            Ok(topology) if topology.is_empty() => {}
+            Ok(topology) => {
+                let input = topology::Input::Changed {
+                    active: topology.members().to_vec(),
+                    dead: Vec::new(),
+                    blocked: topology.blocked().to_vec(),
+                };
+                self.aggregate(myself, input);
+                if let Some(joined) = self.joined.take() {
+                    drop(joined.send(Ok(())));
+                }
+            }
+            Err((whom, reason)) => {
+                self.node.metrics.failed_sends.add_one();
+                tracing::debug!(?whom, %reason, "no topology");
+                if Instant::now() >= self.give_up
+                    && let Some(joined) = self.joined.take()
+                {
+                    drop(joined.send(Err(StartError::NoMember(reason))));
+                }
+            }
+        }
+        let pause = self.node.config.timing.membership.gossip_interval;
+        myself.send_after(pause, || MemberListMessage::Ask);
+    }
+
+    fn aggregate(&mut self, myself: &ActorRef<MemberListMessage>, input: topology::Input) {
+        let mut out = std::mem::take(&mut self.out);
+        self.topology.handle(self.node.clock.now(), input, &mut out);
+        for topology::Effect::SetTimer { after, epoch } in out.drain_effects() {
+            myself.send_after(after, move || MemberListMessage::Window(epoch));
+        }
+        for topology::Event::Updated(updated) in out.drain_events() {
+            publish(&self.node, updated);
+        }
+        self.out = out;
+    }
+}

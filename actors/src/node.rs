@@ -1,0 +1,147 @@
+//! What the parts of one node share: read in place on the way of a request, written by the actor that owns it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use fnv::FnvBuildHasher;
+use gristmill_core::placement::Rendezvous;
+use gristmill_core::topology::Topology;
+use gristmill_core::{Member, RequestId, Timestamp};
+use gristmill_messages::{ActivationId, ClusterIdentity};
+use gristmill_transport::{Outcome, PendingCalls};
+use tokio::time::Instant;
+
+use crate::config::ClusterConfig;
+use crate::delivery::DeliveryMessage;
+use crate::event::Events;
+use crate::gossip::GossipMessage;
+use crate::grain::Door;
+use crate::inbox::Inbox;
+use crate::member_list::MemberListMessage;
+use crate::metrics::Metrics;
+use crate::pid_cache::{PidCacheMessage, PidTable};
+use crate::placement::PlacementMessage;
+use crate::remoting::Remoting;
+
+/// How often deadlines of calls to grains of this node are looked at.
+pub(crate) const SWEEP: Duration = Duration::from_millis(10);
+
+/// Whether a node owns grains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Listens, is in the topology, owns keys.
+    Member,
+    /// Only calls.
+    Client,
+}
+
+/// One node of a cluster.
+pub(crate) struct Node {
+    pub(crate) me: Member,
+    pub(crate) role: Role,
+    pub(crate) config: ClusterConfig,
+    pub(crate) clock: Clock,
+    /// Written by the member list alone, as one piece: no two parts of a node disagree about who owns what.
+    pub(crate) view: ArcSwap<View>,
+    /// Written by the placement alone.
+    pub(crate) doors: DashMap<ActivationId, Arc<dyn Door>, FnvBuildHasher>,
+    pub(crate) pids: PidTable,
+    pub(crate) local_calls: Arc<PendingCalls<Outcome>>,
+    pub(crate) remoting: Remoting,
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
+    parts: OnceLock<Parts>,
+    next_request: AtomicU64,
+}
+
+/// The actors of a node that others send to.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) member_list: Inbox<MemberListMessage>,
+    pub(crate) gossip: Inbox<GossipMessage>,
+    pub(crate) placement: Inbox<PlacementMessage>,
+    pub(crate) pid_cache: Inbox<PidCacheMessage>,
+    pub(crate) delivery: Inbox<DeliveryMessage>,
+}
+
+impl Node {
+    pub(crate) fn new(me: Member, role: Role, config: ClusterConfig, remoting: Remoting, events: Events) -> Self {
+        Self {
+            pids: PidTable::new(config.pid_cache.get()),
+            me,
+            role,
+            config,
+            clock: Clock::new(),
+            view: ArcSwap::default(),
+            doors: DashMap::default(),
+            local_calls: Arc::default(),
+            remoting,
+            events,
+            metrics: Metrics::default(),
+            parts: OnceLock::new(),
+            next_request: AtomicU64::new(1),
+        }
+    }
+
+    /// The other actors; none until the node has them all.
+    pub(crate) fn parts(&self) -> Option<&Parts> {
+        self.parts.get()
+    }
+
+    /// Called once, when all actors are spawned.
+    pub(crate) fn connect(&self, parts: Parts) {
+        if self.parts.set(parts).is_err() {
+            tracing::error!("a node's parts were connected twice");
+        }
+    }
+
+    pub(crate) fn owner(&self, identity: &ClusterIdentity) -> Option<Member> {
+        self.view.load().owners.owner(identity).cloned()
+    }
+
+    /// A number for a machine's request, unique on this node.
+    pub(crate) fn request_id(&self) -> RequestId {
+        RequestId::new(self.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("me", &self.me.id).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// The topology and who owns what in it.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) owners: Rendezvous,
+}
+
+impl View {
+    pub(crate) fn new(topology: Arc<Topology>) -> Self {
+        Self { owners: Rendezvous::new(&topology), topology }
+    }
+}
+
+/// Translates between the runtime's clock and the machines'.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Timestamp {
+        Timestamp::new(self.0.elapsed())
+    }
+
+    pub(crate) fn at(self, instant: Instant) -> Timestamp {
+        Timestamp::new(instant.saturating_duration_since(self.0))
+    }
+}

@@ -1,0 +1,210 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fnv::FnvBuildHasher;
+use gristmill_core::placement::pid_cache::{Config, Effect, Event, Input, LookupError, LookupId, Lookups};
+use gristmill_core::placement::{Location, Refusal, Rendezvous, wire};
+use gristmill_core::request::Unresolved;
+use gristmill_core::{Member, Outbox, RequestId};
+use gristmill_messages::cluster::{ActivationRequest, ActivationResponse, ActivationTerminated};
+use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{ClusterIdentity, MemberId};
+use gristmill_transport::Lane;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::event::ClusterEvent;
+use crate::inbox::PeerRequest;
+use crate::node::Node;
+use crate::pid_cache::Pid;
+use crate::placement::PlacementMessage;
+use crate::remoting::refuse_unknown;
+
+/// Looks up what the table misses, and keeps the table true.
+pub(crate) struct PidCacheActor;
+
+pub(crate) enum PidCacheMessage {
+    /// A request found nothing.
+    Resolve { identity: Arc<ClusterIdentity>, reply: oneshot::Sender<Result<Pid, Unresolved>> },
+    /// Owners have changed, and these members own nothing any more.
+    TopologyChanged { rendezvous: Arc<Rendezvous>, gone: Vec<MemberId> },
+    /// The owner has answered.
+    LookedUp { lookup: LookupId, identity: Arc<ClusterIdentity>, result: Result<Location, LookupError> },
+    FromPeer(PeerRequest),
+}
+
+impl From<PeerRequest> for PidCacheMessage {
+    fn from(request: PeerRequest) -> Self {
+        Self::FromPeer(request)
+    }
+}
+
+pub(crate) struct PidCacheState {
+    node: Arc<Node>,
+    lookups: Lookups,
+    out: Outbox<Effect, Event>,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<Pid, Unresolved>>, FnvBuildHasher>,
+}
+
+impl Actor for PidCacheActor {
+    type Msg = PidCacheMessage;
+    type State = PidCacheState;
+    type Arguments = Arc<Node>;
+
+    async fn pre_start(&self, _: ActorRef<PidCacheMessage>, node: Arc<Node>) -> Result<PidCacheState, ActorProcessingErr> {
+        let lookups = Lookups::new(Config::default());
+        Ok(PidCacheState { node, lookups, out: Outbox::new(), waiting: HashMap::default() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PidCacheMessage>,
+        message: PidCacheMessage,
+        state: &mut PidCacheState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PidCacheMessage::Resolve { identity, reply } => {
+                // It may have been resolved while this message waited.
+                if let Some(pid) = state.node.pids.get(identity.stable_hash(), &identity) {
+                    drop(reply.send(Ok(pid)));
+                    return Ok(());
+                }
+                let request = state.node.request_id();
+                state.waiting.insert(request, reply);
+                state.step(&myself, Input::Miss { request, identity: ClusterIdentity::clone(&identity) });
+            }
+            PidCacheMessage::TopologyChanged { rendezvous, gone } => {
+                state.step(&myself, Input::TopologyChanged { rendezvous });
+                for member in gone {
+                    state.step(&myself, Input::MemberGone(member));
+                }
+            }
+            PidCacheMessage::LookedUp { lookup, identity, result } => {
+                let identity = ClusterIdentity::clone(&identity);
+                state.step(&myself, match result {
+                    Ok(location) => Input::Resolved { lookup, identity, location },
+                    Err(error) => Input::Failed { lookup, identity, error },
+                });
+            }
+            PidCacheMessage::FromPeer(request) => {
+                let announced = request.decode::<ActivationTerminated>().ok().and_then(|m| wire::Terminated::try_from(m).ok());
+                match announced.filter(|terminated| {
+                    // A member speaks for its own activations only.
+                    request.is::<ActivationTerminated>() && terminated.location.member == request.from
+                }) {
+                    Some(terminated) => state.terminated(&myself, terminated),
+                    None => refuse_unknown(&state.node, request),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<PidCacheMessage>,
+        _: SupervisionEvent,
+        _: &mut PidCacheState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl PidCacheState {
+    fn terminated(&mut self, myself: &ActorRef<PidCacheMessage>, terminated: wire::Terminated) {
+        let wire::Terminated { location, identity, reason } = terminated;
+        let Location { member, activation, epoch } = location;
+        self.step(myself, Input::Terminated { activation, member, identity: identity.clone() });
+        let identity = Arc::new(identity);
+        self.node.events.publish(ClusterEvent::ActivationTerminated { identity, member, activation, epoch, reason });
+    }
+
+    fn step(&mut self, myself: &ActorRef<PidCacheMessage>, input: Input) {
+        let mut out = std::mem::take(&mut self.out);
+        self.lookups.handle(self.node.clock.now(), input, &mut out);
+        for effect in out.drain_effects() {
+            self.perform(myself, effect);
+        }
+        self.out = out;
+    }
+
+    fn perform(&mut self, myself: &ActorRef<PidCacheMessage>, effect: Effect) {
+        match effect {
+            Effect::Resolve { lookup, identity, owner } if owner.id == self.node.me.id => {
+                if let Some(parts) = self.node.parts() {
+                    parts.placement.send(PlacementMessage::Activate { lookup, identity });
+                }
+            }
+            Effect::Resolve { lookup, identity, owner } => {
+                let (node, myself) = (Arc::clone(&self.node), myself.clone());
+                tokio::spawn(async move {
+                    let result = ask_owner(&node, &owner, &identity).await;
+                    drop(myself.cast(PidCacheMessage::LookedUp { lookup, identity, result }));
+                });
+            }
+            Effect::Answer { request, answer } => {
+                if let Some(reply) = self.waiting.remove(&request) {
+                    let answer = answer.map_err(unresolved);
+                    drop(reply.send(answer.and_then(|location| self.pid(location).ok_or(Unresolved::NotOwner))));
+                }
+            }
+            Effect::Insert { identity, location } => {
+                if let Some(pid) = self.pid(location) {
+                    self.node.pids.insert(identity, pid);
+                }
+            }
+            Effect::Invalidate { identity, activation, .. } => {
+                self.node.pids.remove(identity.stable_hash(), activation);
+            }
+            Effect::InvalidateMember(member) => {
+                let entries = self.node.pids.forget_member(member);
+                self.node.events.publish(ClusterEvent::PidCacheCleared { member, entries });
+            }
+        }
+    }
+
+    /// How the activation is reached; none when it, or its member, has gone in the meantime.
+    fn pid(&self, location: Location) -> Option<Pid> {
+        let Location { member, activation, .. } = location;
+        if member == self.node.me.id {
+            let door = Arc::clone(&*self.node.doors.get(&activation)?);
+            return Some(Pid::Local { activation, door });
+        }
+        let view = self.node.view.load();
+        let member = view.topology.member(member)?;
+        Some(Pid::Remote { activation, endpoint: self.node.remoting.endpoint(member.id, &member.address) })
+    }
+}
+
+async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> Result<Location, LookupError> {
+    let topology_hash = node.view.load().topology.hash().get();
+    let request =
+        ActivationRequest { cluster_identity: Some(identity.clone()), request_id: String::new(), topology_hash };
+    let deadline = Instant::now() + node.config.request_timeout;
+    let asked = node.remoting.ask(owner, Lane::Control, SystemActor::Placement, &request, deadline).await;
+    let response: ActivationResponse = asked.map_err(|error| LookupError::Unreachable(error.to_string()))?;
+    let answer = wire::from_response(response).map_err(|error| LookupError::Unreachable(error.to_string()))?;
+    let location = answer?;
+    if location.member == owner.id {
+        Ok(location)
+    } else {
+        Err(LookupError::Unreachable(format!("{} answered with an activation of {}", owner.id, location.member)))
+    }
+}
+
+fn unresolved(error: LookupError) -> Unresolved {
+    match error {
+        LookupError::Refused(refusal) => match refusal {
+            Refusal::UnknownKind { .. } => Unresolved::UnknownKind,
+            Refusal::NotOwner { .. } => Unresolved::NotOwner,
+            Refusal::Locked { .. } => Unresolved::Locked,
+            Refusal::ShuttingDown => Unresolved::ShuttingDown,
+            Refusal::Failed(failure) => Unresolved::ActivationFailed(failure),
+            Refusal::NotStarted => Unresolved::NotStarted,
+            Refusal::Overloaded => Unresolved::Overloaded,
+            other => Unresolved::Unreachable(other.to_string()),
+        },
+        other => Unresolved::Unreachable(other.to_string()),
+    }
+}

@@ -1,0 +1,6 @@
+//! This node's activations: the [`PlacementActor`] starts, drains and stops grains as the machine in
+//! [`gristmill_core::placement::activations`] decides.
+
+mod actor;
+
+pub(crate) use self::actor::{PlacementActor, PlacementMessage};

@@ -1,0 +1,274 @@
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fnv::FnvBuildHasher;
+use gristmill_core::alarm::TimerEpoch;
+use gristmill_core::placement::activations::{Activations, Config, Effect, Event, Input};
+use gristmill_core::placement::pid_cache::{LookupError, LookupId};
+use gristmill_core::placement::{DeactivationReason, Location, Placed, Refusal, Rendezvous, wire};
+use gristmill_core::{KindName, Outbox, RequestId};
+use gristmill_messages::cluster::{ActivationRequest, ActivationTerminated};
+use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{ActivationId, ClusterIdentity};
+use gristmill_transport::Lane;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::ClusterContext;
+use crate::event::ClusterEvent;
+use crate::grain::{Ended, GrainContext, Kind, KindSettings};
+use crate::inbox::PeerRequest;
+use crate::node::Node;
+use crate::pid_cache::PidCacheMessage;
+use crate::remoting::refuse_unknown;
+
+/// Owns the activations of one member.
+pub(crate) struct PlacementActor;
+
+pub(crate) enum PlacementMessage {
+    /// Ownership in a new topology.
+    TopologyChanged(Arc<Rendezvous>),
+    /// This node wants an activation that it owns.
+    Activate { lookup: LookupId, identity: Arc<ClusterIdentity> },
+    FromPeer(PeerRequest),
+    Activated(ActivationId),
+    Ended(Ended),
+    Deactivate(ActivationId, DeactivationReason),
+    Timer(TimerEpoch),
+    Sweep,
+    /// Drains everything; answers with the number of grains that had to be cut off.
+    ShutDown { grace: Duration, reply: oneshot::Sender<usize> },
+    /// How many grains of each kind live here.
+    Count(oneshot::Sender<BTreeMap<KindName, usize>>),
+}
+
+impl From<PeerRequest> for PlacementMessage {
+    fn from(request: PeerRequest) -> Self {
+        Self::FromPeer(request)
+    }
+}
+
+pub(crate) struct PlacementState {
+    node: Arc<Node>,
+    activations: Activations,
+    out: Outbox<Effect, Event>,
+    kinds: HashMap<KindName, (Kind, Arc<KindSettings>), FnvBuildHasher>,
+    waiting: HashMap<RequestId, Requester, FnvBuildHasher>,
+    shutdown: Option<oneshot::Sender<usize>>,
+}
+
+/// Who asked for an activation.
+enum Requester {
+    /// This node's PID cache.
+    Here(LookupId, Arc<ClusterIdentity>),
+    Peer(PeerRequest),
+}
+
+impl Actor for PlacementActor {
+    type Msg = PlacementMessage;
+    type State = PlacementState;
+    type Arguments = (Arc<Node>, Vec<Kind>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PlacementMessage>,
+        (node, kinds): (Arc<Node>, Vec<Kind>),
+    ) -> Result<PlacementState, ActorProcessingErr> {
+        myself.send_interval(node.config.timing.sweep, || PlacementMessage::Sweep);
+        let kinds = kinds.into_iter().map(|kind| (kind.name().clone(), (kind.clone(), kind.settings()))).collect();
+        let activations = Activations::new(Config::lan(), node.me.id);
+        Ok(PlacementState { node, activations, out: Outbox::new(), kinds, waiting: HashMap::default(), shutdown: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PlacementMessage>,
+        message: PlacementMessage,
+        state: &mut PlacementState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PlacementMessage::TopologyChanged(rendezvous) => {
+                state.step(&myself, Input::TopologyChanged { rendezvous });
+            }
+            PlacementMessage::Activate { lookup, identity } => {
+                let wanted = ClusterIdentity::clone(&identity);
+                state.request(&myself, wanted, Requester::Here(lookup, identity));
+            }
+            PlacementMessage::FromPeer(request) if request.is::<ActivationRequest>() => {
+                match request.decode::<ActivationRequest>().map(|request| request.cluster_identity) {
+                    Ok(Some(identity)) if identity.validate().is_ok() => {
+                        state.request(&myself, identity, Requester::Peer(request));
+                    }
+                    Ok(_) | Err(_) => refuse_unknown(&state.node, request),
+                }
+            }
+            PlacementMessage::FromPeer(request) => refuse_unknown(&state.node, request),
+            PlacementMessage::Activated(activation) => state.step(&myself, Input::Activated { activation }),
+            PlacementMessage::Ended(Ended::NotActivated(activation, error)) => {
+                state.node.doors.remove(&activation);
+                state.step(&myself, Input::ActivationFailed { activation, failure: error.to_string() });
+            }
+            PlacementMessage::Ended(Ended::Deactivated(activation, reason)) => {
+                state.node.doors.remove(&activation);
+                state.step(&myself, Input::Ended { activation, reason });
+            }
+            PlacementMessage::Deactivate(activation, reason) => {
+                state.step(&myself, Input::Deactivate { activation, reason });
+            }
+            PlacementMessage::Timer(epoch) => state.step(&myself, Input::TimerFired(epoch)),
+            PlacementMessage::Sweep => sweep(&state.node, &myself),
+            PlacementMessage::ShutDown { grace, reply } => {
+                state.shutdown = Some(reply);
+                state.step(&myself, Input::ShutDown { grace });
+            }
+            PlacementMessage::Count(reply) => {
+                drop(reply.send(state.activations.started().map(|(kind, count)| (kind.clone(), count)).collect()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<PlacementMessage>,
+        _: SupervisionEvent,
+        _: &mut PlacementState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+impl PlacementState {
+    fn request(&mut self, myself: &ActorRef<PlacementMessage>, identity: ClusterIdentity, requester: Requester) {
+        let request = self.node.request_id();
+        self.waiting.insert(request, requester);
+        self.step(myself, Input::Requested { request, identity });
+    }
+
+    fn step(&mut self, myself: &ActorRef<PlacementMessage>, input: Input) {
+        let mut out = std::mem::take(&mut self.out);
+        self.activations.handle(self.node.clock.now(), input, &mut out);
+        for effect in out.drain_effects() {
+            self.perform(myself, effect);
+        }
+        for event in out.drain_events() {
+            self.publish(event);
+        }
+        self.out = out;
+    }
+
+    fn perform(&mut self, myself: &ActorRef<PlacementMessage>, effect: Effect) {
+        match effect {
+            Effect::Spawn { activation, identity, epoch } => {
+                let Some((kind, settings)) = self.kinds.get(identity.kind.as_str()) else {
+                    let failure = format!("the kind {} is in the topology but not on this member", identity.kind);
+                    let failed = Ended::NotActivated(activation, crate::GrainError::internal(failure));
+                    drop(myself.cast(PlacementMessage::Ended(failed)));
+                    return;
+                };
+                let cluster = ClusterContext::new(Arc::clone(&self.node));
+                let context = GrainContext { identity, activation, epoch, cluster };
+                self.node.doors.insert(activation, kind.open(Arc::clone(settings), context));
+            }
+            Effect::Answer { request, answer } => {
+                if let Some(requester) = self.waiting.remove(&request) {
+                    self.answer(requester, answer.map(|placed| self.location(placed)));
+                }
+            }
+            Effect::Drain { activation, reason } => {
+                if let Some(door) = self.node.doors.get(&activation) {
+                    Arc::clone(&door).drain(reason);
+                }
+            }
+            Effect::Stop { activation } => {
+                if let Some(door) = self.node.doors.get(&activation) {
+                    door.stop();
+                }
+            }
+            Effect::Announce { activation, epoch, identity, reason } => {
+                self.node.pids.remove(identity.stable_hash(), activation);
+                let location = self.location(Placed { activation, epoch });
+                let terminated = wire::Terminated { location, identity: ClusterIdentity::clone(&identity), reason };
+                announce(&self.node, &terminated.to_message(&self.node.me.address));
+            }
+            Effect::SetTimer(timer) => {
+                myself.send_after(timer.after, move || PlacementMessage::Timer(timer.epoch));
+            }
+        }
+    }
+
+    const fn location(&self, placed: Placed) -> Location {
+        Location { member: self.node.me.id, activation: placed.activation, epoch: placed.epoch }
+    }
+
+    fn answer(&self, requester: Requester, result: Result<Location, Refusal>) {
+        match requester {
+            Requester::Here(lookup, identity) => {
+                if let Some(parts) = self.node.parts() {
+                    let result = result.map_err(LookupError::from);
+                    parts.pid_cache.send(PidCacheMessage::LookedUp { lookup, identity, result });
+                }
+            }
+            Requester::Peer(peer) => {
+                let hash = self.node.view.load().topology.hash();
+                peer.answer(&wire::to_response(&result, &self.node.me.address, hash));
+            }
+        }
+    }
+
+    fn publish(&mut self, event: Event) {
+        let member = self.node.me.id;
+        self.node.metrics.activations.set(self.activations.len() as u64);
+        match event {
+            Event::Started { identity, activation, epoch } => {
+                self.node.events.publish(ClusterEvent::ActivationStarted { identity, member, activation, epoch });
+            }
+            Event::NotStarted { identity, failure, .. } => {
+                tracing::warn!(%identity, %failure, "a grain did not activate");
+            }
+            Event::Terminated { identity, activation, epoch, reason } => {
+                let event = ClusterEvent::ActivationTerminated { identity, member, activation, epoch, reason };
+                self.node.events.publish(event);
+            }
+            Event::Drained { abandoned } => {
+                if let Some(reply) = self.shutdown.take() {
+                    drop(reply.send(abandoned));
+                }
+            }
+        }
+    }
+}
+
+/// Tells every other member that an activation has ended, so that none keeps it in its cache.
+fn announce(node: &Arc<Node>, message: &ActivationTerminated) {
+    for member in node.view.load().topology.members() {
+        if member.id == node.me.id {
+            continue;
+        }
+        let (node, message) = (Arc::clone(node), message.clone());
+        let endpoint = node.remoting.endpoint(member.id, &member.address);
+        tokio::spawn(async move {
+            let deadline = Instant::now() + node.config.timing.gossip.request_timeout;
+            let told = node.remoting.tell(&endpoint, Lane::Control, SystemActor::PidCache, &message, deadline).await;
+            // A member that does not hear it finds out at its next request.
+            if told.is_err() {
+                node.metrics.failed_sends.add_one();
+            }
+        });
+    }
+}
+
+/// Looks at every grain, off the runtime's workers: there may be millions.
+fn sweep(node: &Arc<Node>, placement: &ActorRef<PlacementMessage>) {
+    let (node, placement) = (Arc::clone(node), placement.clone());
+    tokio::task::spawn_blocking(move || {
+        for door in &node.doors {
+            if door.sweep(node.config.timing.sweep) {
+                drop(placement.cast(PlacementMessage::Deactivate(*door.key(), DeactivationReason::Idle)));
+            }
+        }
+    });
+}

@@ -1,0 +1,175 @@
+//! Connections to other nodes.
+//!
+//! [`Remoting`] is what the other parts see: a table of [`Endpoint`]s, one per peer, read in place. The
+//! [`RemotingActor`] owns the listener and routes what comes in; an [`EndpointActor`] per peer dials, and dials again
+//! with backoff when somebody needs a connection that is gone. A member always dials its own connections: that a
+//! member's messages arrive proves that it can be reached where it says it listens. Only a client, which does not
+//! listen, is answered and called on the connection that it opened.
+//!
+//! Each peer has a control lane, for the actors of the cluster itself, and a data lane, for grains and topics: neither
+//! waits behind the other.
+
+mod actor;
+mod endpoint;
+mod router;
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use fnv::FnvBuildHasher;
+use gristmill_core::{Address, Member};
+use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{MemberId, MessageName};
+use gristmill_transport::{
+    CallError, Connection, Handler, Lane, LocalPeer, Network, OutgoingRequest, Outcome, Target,
+};
+use prost::{Message, Name};
+use tokio::time::Instant;
+
+pub(crate) use self::actor::{RemotingActor, RemotingArguments, RemotingMessage};
+pub(crate) use self::endpoint::{Endpoint, NoConnection};
+pub(crate) use self::router::Router;
+
+/// The table of peers.
+#[derive(Debug)]
+pub(crate) struct Remoting {
+    endpoints: DashMap<MemberId, Arc<Endpoint>, FnvBuildHasher>,
+    dialer: Arc<Dialer>,
+}
+
+/// What every dial of this node has in common.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) local: LocalPeer,
+    pub(crate) handler: Arc<Router>,
+}
+
+impl Dialer {
+    async fn dial(
+        &self,
+        address: &Address,
+        lane: Lane,
+        expected: Option<MemberId>,
+    ) -> Result<Connection, gristmill_transport::ConnectError> {
+        let handler = Arc::clone(&self.handler) as Arc<dyn Handler>;
+        gristmill_transport::dial(&*self.network, address, lane, expected, &self.local, handler).await
+    }
+}
+
+impl Remoting {
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self { endpoints: DashMap::default(), dialer: Arc::new(dialer) }
+    }
+
+    /// The endpoint of a member; made when there is none.
+    pub(crate) fn endpoint(&self, member: MemberId, address: &Address) -> Arc<Endpoint> {
+        if let Some(endpoint) = self.endpoints.get(&member) {
+            return Arc::clone(&endpoint);
+        }
+        let made = self.endpoints.entry(member).or_insert_with(|| Endpoint::member(member, address, &self.dialer));
+        Arc::clone(&made)
+    }
+
+    /// The endpoint of a peer that has one.
+    pub(crate) fn known(&self, peer: MemberId) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(&peer).map(|endpoint| Arc::clone(&endpoint))
+    }
+
+    /// A connection that a client has opened: the only way to it.
+    pub(crate) fn client_connected(&self, connection: &Connection) {
+        let peer = connection.peer();
+        self.endpoints.entry(peer.member).or_insert_with(|| Endpoint::client(peer.member)).adopt(connection);
+    }
+
+    /// Closes the connections of a peer that has left, or that has gone.
+    pub(crate) fn forget(&self, peer: MemberId, reason: &str) {
+        if let Some((_, endpoint)) = self.endpoints.remove(&peer) {
+            endpoint.close(reason);
+        }
+    }
+
+    pub(crate) fn forget_all(&self, reason: &str) {
+        let peers: Vec<_> = self.endpoints.iter().map(|entry| *entry.key()).collect();
+        peers.into_iter().for_each(|peer| self.forget(peer, reason));
+    }
+
+    /// Asks whoever listens at `address`, on a control connection that becomes the peer's.
+    pub(crate) async fn contact<Q: Message + Name, A: Message + Name + Default>(
+        &self,
+        address: &Address,
+        question: &Q,
+        actor: SystemActor,
+        deadline: Instant,
+    ) -> Result<(MemberId, A), ContactError> {
+        let dialed = tokio::time::timeout_at(deadline, self.dialer.dial(address, Lane::Control, None)).await;
+        let connection = dialed.map_err(|_| ContactError::Unreachable("no answer in time".into()))??;
+        let peer = connection.peer().member;
+        self.endpoint(peer, address).adopt(&connection);
+        let outcome = connection.call(system_request(actor, question), deadline).await;
+        Ok((peer, answer(outcome.map_err(NoConnection::from))?))
+    }
+
+    /// Asks an actor of a member's node.
+    pub(crate) async fn ask<Q: Message + Name, A: Message + Name + Default>(
+        &self,
+        member: &Member,
+        lane: Lane,
+        actor: SystemActor,
+        question: &Q,
+        deadline: Instant,
+    ) -> Result<A, ContactError> {
+        let endpoint = self.endpoint(member.id, &member.address);
+        let connection = endpoint.connection(lane, deadline).await?;
+        answer(connection.call(system_request(actor, question), deadline).await.map_err(NoConnection::from))
+    }
+
+    /// Tells an actor of a member's node, one-way.
+    pub(crate) async fn tell<Q: Message + Name>(
+        &self,
+        endpoint: &Endpoint,
+        lane: Lane,
+        actor: SystemActor,
+        message: &Q,
+        deadline: Instant,
+    ) -> Result<(), NoConnection> {
+        let connection = endpoint.connection(lane, deadline).await?;
+        let told = tokio::time::timeout_at(deadline, connection.notify(system_request(actor, message))).await;
+        told.map_err(|_| NoConnection::unreachable("the send queue stayed full"))?.map_err(NoConnection::from)
+    }
+}
+
+fn system_request<M: Message + Name>(actor: SystemActor, message: &M) -> OutgoingRequest {
+    OutgoingRequest {
+        target: Target::System(actor),
+        message: MessageName::of::<M>(),
+        data: message.encode_to_vec().into(),
+        traceparent: String::new(),
+    }
+}
+
+fn answer<A: Message + Name + Default>(outcome: Result<Outcome, NoConnection>) -> Result<A, ContactError> {
+    match outcome? {
+        Outcome::Response { message, data } if message.is::<A>() => {
+            A::decode(data).map_err(|error| ContactError::Unreachable(format!("malformed {message}: {error}")))
+        }
+        Outcome::Response { message, .. } => Err(ContactError::Unreachable(format!("unexpected {message}"))),
+        Outcome::Rejected { message, .. } => Err(ContactError::Unreachable(message)),
+        Outcome::NotDelivered { reason, detail } => Err(ContactError::Unreachable(format!("{reason:?} {detail}"))),
+        Outcome::UnknownOutcome { detail } => Err(ContactError::Unreachable(detail)),
+    }
+}
+
+/// Why an actor of another node did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContactError {
+    /// It may answer another time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It never will, as things are configured.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Somebody else listens there now.
+    #[error("another process listens there: {0}")]
+    Superseded(MemberId),
+}

@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use gristmill_transport::Acceptor;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::node::Node;
+
+/// Owns the listener of a member; forgets peers when told to; closes everything when it stops.
+pub(crate) struct RemotingActor;
+
+pub(crate) struct RemotingArguments {
+    pub(crate) node: Arc<Node>,
+    /// None for a client.
+    pub(crate) acceptor: Option<Acceptor>,
+}
+
+pub(crate) enum RemotingMessage {
+    /// Stops listening and closes every connection, then ends the actor.
+    Shutdown,
+}
+
+impl Actor for RemotingActor {
+    type Msg = RemotingMessage;
+    type State = RemotingArguments;
+    type Arguments = RemotingArguments;
+
+    async fn pre_start(&self, _: ActorRef<RemotingMessage>, arguments: RemotingArguments) -> Result<RemotingArguments, ActorProcessingErr> {
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RemotingMessage>,
+        message: RemotingMessage,
+        _: &mut RemotingArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RemotingMessage::Shutdown => myself.stop(None),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<RemotingMessage>, state: &mut RemotingArguments) -> Result<(), ActorProcessingErr> {
+        state.node.remoting.forget_all("this node shuts down");
+        if let Some(acceptor) = state.acceptor.take() {
+            acceptor.shutdown().await;
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<RemotingMessage>,
+        _: SupervisionEvent,
+        _: &mut RemotingArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}

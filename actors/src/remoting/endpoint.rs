@@ -1,0 +1,267 @@
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use gristmill_core::Address;
+use gristmill_messages::MemberId;
+use gristmill_transport::{Backoff, CallError, ConnectError, Connection, Lane};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::remoting::{ContactError, Dialer};
+
+/// One peer: its connections, read in place by whoever sends.
+pub(crate) struct Endpoint {
+    peer: MemberId,
+    lanes: [ArcSwapOption<Connection>; 2],
+    /// Who dials; none for a client, which is only reached on the connections that it opened.
+    actor: Option<ActorRef<EndpointMessage>>,
+}
+
+/// Nothing was sent: there is no connection, or no room in its queue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoConnection {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("another process listens there: {0}")]
+    Superseded(MemberId),
+}
+
+impl NoConnection {
+    pub(crate) fn unreachable(reason: impl fmt::Display) -> Self {
+        Self::Unreachable(reason.to_string())
+    }
+}
+
+impl From<ConnectError> for NoConnection {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::WrongMember { found, .. } => Self::Superseded(found),
+            refused if refused.is_permanent() => Self::Refused(refused.to_string()),
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}
+
+impl From<CallError> for NoConnection {
+    fn from(error: CallError) -> Self {
+        Self::unreachable(error)
+    }
+}
+
+impl From<NoConnection> for ContactError {
+    fn from(error: NoConnection) -> Self {
+        match error {
+            NoConnection::Unreachable(reason) => Self::Unreachable(reason),
+            NoConnection::Refused(reason) => Self::Refused(reason),
+            NoConnection::Superseded(by) => Self::Superseded(by),
+        }
+    }
+}
+
+impl From<ConnectError> for ContactError {
+    fn from(error: ConnectError) -> Self {
+        NoConnection::from(error).into()
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of a member, which is dialed when somebody sends.
+    pub(super) fn member(peer: MemberId, address: &Address, dialer: &Arc<Dialer>) -> Arc<Self> {
+        Arc::new_cyclic(|endpoint| {
+            let arguments = EndpointArguments {
+                endpoint: endpoint.clone(),
+                peer,
+                address: address.clone(),
+                dialer: Arc::clone(dialer),
+            };
+            // Without a name, nothing can fail here but the runtime itself.
+            let actor = ActorRuntime::spawn_instant(None, EndpointActor, arguments).ok().map(|(actor, _)| actor);
+            Self { peer, lanes: Default::default(), actor }
+        })
+    }
+
+    /// The endpoint of a client.
+    pub(super) fn client(peer: MemberId) -> Arc<Self> {
+        Arc::new(Self { peer, lanes: Default::default(), actor: None })
+    }
+
+    /// Uses this connection from now on.
+    pub(super) fn adopt(&self, connection: &Connection) {
+        self.lane(connection.peer().lane).store(Some(Arc::new(connection.clone())));
+    }
+
+    pub(crate) const fn peer(&self) -> MemberId {
+        self.peer
+    }
+
+    /// A connection that was alive a moment ago.
+    pub(crate) fn connected(&self, lane: Lane) -> Option<Arc<Connection>> {
+        self.lane(lane).load_full().filter(|connection| !connection.is_closed())
+    }
+
+    /// A live connection; dials when there is none. While the peer is backed off, the last failure comes at once.
+    pub(crate) async fn connection(&self, lane: Lane, deadline: Instant) -> Result<Arc<Connection>, NoConnection> {
+        if let Some(connection) = self.connected(lane) {
+            return Ok(connection);
+        }
+        let Some(actor) = &self.actor else {
+            return Err(NoConnection::unreachable("the client has disconnected"));
+        };
+        let (reply, connected) = oneshot::channel();
+        drop(actor.cast(EndpointMessage::Connect(lane, reply)));
+        match tokio::time::timeout_at(deadline, connected).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(NoConnection::unreachable("the peer was forgotten")),
+            Err(_) => Err(NoConnection::unreachable("no connection in time")),
+        }
+    }
+
+    pub(super) fn close(&self, reason: &str) {
+        if let Some(actor) = &self.actor {
+            actor.stop(None);
+        }
+        for lane in &self.lanes {
+            if let Some(connection) = lane.swap(None) {
+                connection.close(reason);
+            }
+        }
+    }
+
+    const fn lane(&self, lane: Lane) -> &ArcSwapOption<Connection> {
+        let [data, control] = &self.lanes;
+        match lane {
+            Lane::Data => data,
+            Lane::Control => control,
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// Dials one member, one attempt per lane at a time, with backoff between attempts.
+pub(super) struct EndpointActor;
+
+pub(super) struct EndpointArguments {
+    endpoint: std::sync::Weak<Endpoint>,
+    peer: MemberId,
+    address: Address,
+    dialer: Arc<Dialer>,
+}
+
+type Waiter = oneshot::Sender<Result<Arc<Connection>, NoConnection>>;
+
+pub(crate) enum EndpointMessage {
+    Connect(Lane, Waiter),
+    Dialed(Lane, Result<Connection, ConnectError>),
+}
+
+pub(super) struct EndpointState {
+    arguments: EndpointArguments,
+    lanes: [Dialing; 2],
+}
+
+#[derive(Default)]
+struct Dialing {
+    /// Not empty exactly while an attempt is under way.
+    waiters: Vec<Waiter>,
+    backoff: Backoff,
+    /// The last failure, and when the next attempt may be made.
+    failed: Option<(NoConnection, Instant)>,
+}
+
+impl EndpointState {
+    const fn lane(&mut self, lane: Lane) -> &mut Dialing {
+        let [data, control] = &mut self.lanes;
+        match lane {
+            Lane::Data => data,
+            Lane::Control => control,
+        }
+    }
+}
+
+impl Actor for EndpointActor {
+    type Msg = EndpointMessage;
+    type State = EndpointState;
+    type Arguments = EndpointArguments;
+
+    async fn pre_start(&self, _: ActorRef<EndpointMessage>, arguments: EndpointArguments) -> Result<EndpointState, ActorProcessingErr> {
+        Ok(EndpointState { arguments, lanes: Default::default() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<EndpointMessage>,
+        message: EndpointMessage,
+        state: &mut EndpointState,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(endpoint) = state.arguments.endpoint.upgrade() else {
+            myself.stop(None);
+            return Ok(());
+        };
+        match message {
+            EndpointMessage::Connect(lane, waiter) => {
+                if let Some(connection) = endpoint.connected(lane) {
+                    drop(waiter.send(Ok(connection)));
+                    return Ok(());
+                }
+                let dialing = state.lane(lane);
+                if let Some((error, _)) = dialing.failed.as_ref().filter(|(_, until)| *until > Instant::now()) {
+                    drop(waiter.send(Err(error.clone())));
+                    return Ok(());
+                }
+                dialing.waiters.push(waiter);
+                if dialing.waiters.len() == 1 {
+                    let (dialer, address) = (Arc::clone(&state.arguments.dialer), state.arguments.address.clone());
+                    let peer = state.arguments.peer;
+                    tokio::spawn(async move {
+                        let dialed = dialer.dial(&address, lane, Some(peer)).await;
+                        drop(myself.cast(EndpointMessage::Dialed(lane, dialed)));
+                    });
+                }
+            }
+            EndpointMessage::Dialed(lane, dialed) => {
+                let peer = state.arguments.peer;
+                let handler = Arc::clone(&state.arguments.dialer.handler);
+                let dialing = state.lane(lane);
+                let result = match dialed {
+                    Ok(connection) => {
+                        dialing.backoff.reset();
+                        dialing.failed = None;
+                        endpoint.adopt(&connection);
+                        Ok(Arc::new(connection))
+                    }
+                    Err(error) => {
+                        let error = NoConnection::from(error);
+                        if let NoConnection::Superseded(by) = error {
+                            handler.superseded(peer, by);
+                        }
+                        let pause = dialing.backoff.next_delay(&mut rand::rng());
+                        dialing.failed = Some((error.clone(), Instant::now() + pause));
+                        Err(error)
+                    }
+                };
+                for waiter in dialing.waiters.drain(..) {
+                    drop(waiter.send(result.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<EndpointMessage>,
+        _: SupervisionEvent,
+        _: &mut EndpointState,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}

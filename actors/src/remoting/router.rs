@@ -1,0 +1,109 @@
+use std::sync::{Arc, OnceLock, Weak};
+
+use gristmill_core::request::NotDeliveredReason;
+use gristmill_messages::MemberId;
+use gristmill_messages::remote::SystemActor;
+use gristmill_transport::{CloseReason, Connection, Handler, IncomingRequest, Peer, Target};
+
+use crate::event::ClusterEvent;
+use crate::grain::{Envelope, ReplyTo};
+use crate::inbox::{PeerRequest, not_delivered};
+use crate::member_list::MemberListMessage;
+use crate::node::Node;
+
+/// Takes what peers send to where it belongs, in the reader task of their connection: a grain's message straight into
+/// its cell, a system actor's into that actor's inbox.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    node: OnceLock<Weak<Node>>,
+}
+
+impl Router {
+    /// Called once: the node holds the router, and the router finds the node.
+    pub(crate) fn connect(&self, node: &Arc<Node>) {
+        drop(self.node.set(Arc::downgrade(node)));
+    }
+
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
+        self.node.get().and_then(Weak::upgrade)
+    }
+
+    /// Another process answers where `old` was.
+    pub(super) fn superseded(&self, old: MemberId, by: MemberId) {
+        if let Some(parts) = self.node().as_deref().and_then(Node::parts) {
+            parts.member_list.send(MemberListMessage::Superseded { old, by });
+        }
+    }
+}
+
+impl Handler for Router {
+    fn request(&self, peer: &Peer, request: IncomingRequest) {
+        let Some(node) = self.node() else {
+            return request.responder.respond(not_delivered(NotDeliveredReason::ShuttingDown, ""));
+        };
+        match request.target {
+            Target::Activation(activation) => {
+                let Some(door) = node.doors.get(&activation).map(|door| Arc::clone(&door)) else {
+                    return request.responder.respond(not_delivered(NotDeliveredReason::NoSuchActivation, ""));
+                };
+                let IncomingRequest { message, data, deadline, traceparent, responder, .. } = request;
+                let reply = ReplyTo::remote(responder);
+                if let Err(refused) = door.deliver(Envelope { message, data, deadline, traceparent, reply }) {
+                    refused.answer();
+                }
+            }
+            Target::System(actor) => {
+                let Some(parts) = node.parts() else {
+                    return request.responder.respond(not_delivered(NotDeliveredReason::NotStarted, ""));
+                };
+                let passed_on = match actor {
+                    SystemActor::MemberList => parts.member_list.pass_on(peer, request),
+                    SystemActor::Placement => parts.placement.pass_on(peer, request),
+                    SystemActor::Delivery => parts.delivery.pass_on(peer, request),
+                    // A client takes no part in these.
+                    SystemActor::Gossip if peer.address.is_some() => parts.gossip.pass_on(peer, request),
+                    SystemActor::PidCache if peer.address.is_some() => parts.pid_cache.pass_on(peer, request),
+                    SystemActor::Gossip | SystemActor::PidCache => {
+                        request.responder.respond(not_delivered(NotDeliveredReason::Unauthorized, "not for clients"));
+                        true
+                    }
+                    SystemActor::NoSystemActor => {
+                        request.responder.respond(not_delivered(NotDeliveredReason::UnknownActor, ""));
+                        node.metrics.malformed.add_one();
+                        true
+                    }
+                };
+                if !passed_on {
+                    node.metrics.shed.add_one();
+                }
+            }
+        }
+    }
+
+    fn connected(&self, connection: &Connection) {
+        let Some(node) = self.node() else { return };
+        let Peer { member, address, .. } = connection.peer();
+        if address.is_none() {
+            node.remoting.client_connected(connection);
+        }
+        let address = address.as_ref().map(ToString::to_string).unwrap_or_default();
+        node.events.publish(ClusterEvent::PeerConnected { peer: *member, address });
+    }
+
+    fn disconnected(&self, peer: &Peer, reason: &CloseReason) {
+        if let Some(node) = self.node() {
+            node.events.publish(ClusterEvent::PeerDisconnected { peer: peer.member, reason: reason.to_string() });
+            let lanes_left = node.remoting.known(peer.member).is_some_and(|endpoint| endpoint.is_connected());
+            if peer.address.is_none() && !lanes_left {
+                node.remoting.forget(peer.member, "the client has disconnected");
+            }
+        }
+    }
+}
+
+/// Answers a message that its actor does not know.
+pub(crate) fn refuse_unknown(node: &Node, request: PeerRequest) {
+    node.metrics.malformed.add_one();
+    let detail = format!("unexpected {}", request.name());
+    request.refuse(NotDeliveredReason::Malformed, detail);
+}
