@@ -36,13 +36,15 @@
 //! use std::sync::Arc;
 //! use gristmill_core::placement::activations::{Activations, Config, Effect, Input};
 //! use gristmill_core::placement::Rendezvous;
+//! use gristmill_core::topology::Topology;
 //! use gristmill_core::{KindName, Member, Outbox, RequestId, Timestamp};
 //! use gristmill_messages::{ClusterIdentity, MemberId, TopologyVersion};
 //!
 //! let me = Member::new(MemberId::new(1), "127.0.0.1:7701", [KindName::from("greeter")]);
 //! let mut activations = Activations::new(Config::lan(), me.id);
 //! let (now, mut out) = (Timestamp::ZERO, Outbox::new());
-//! let rendezvous = Arc::new(Rendezvous::new(TopologyVersion::new(1), [me]));
+//! let topology = Topology::new(TopologyVersion::new(1), vec![me], vec![]);
+//! let rendezvous = Arc::new(Rendezvous::new(Arc::new(topology)));
 //! activations.handle(now, Input::TopologyChanged { rendezvous }, &mut out);
 //! let identity = ClusterIdentity::new("greeter", "alice");
 //! activations.handle(now, Input::Requested { request: RequestId::new(1), identity }, &mut out);
@@ -317,7 +319,7 @@ impl Activations {
     }
 
     fn change_topology(&mut self, now: Timestamp, rendezvous: Arc<Rendezvous>, out: &mut Out) {
-        if rendezvous.version() <= self.rendezvous.version() {
+        if rendezvous.topology().version() <= self.rendezvous.topology().version() {
             self.ignored += 1;
             return;
         }
@@ -388,7 +390,7 @@ impl Activations {
     ) {
         let activation = ActivationId::new(self.next);
         self.next = self.next.saturating_add(1);
-        let topology = self.rendezvous.version();
+        let topology = self.rendezvous.topology().version();
         let slot = self.table.insert(hash, activation, Arc::clone(&identity), topology, State::Activating { waiters });
         let epoch = slot.placed().epoch;
         self.activating.push_back((now + self.config.activation_timeout, activation));

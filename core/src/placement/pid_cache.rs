@@ -22,11 +22,13 @@
 //! use std::sync::Arc;
 //! use gristmill_core::placement::pid_cache::{Config, Effect, Input, Lookups};
 //! use gristmill_core::placement::Rendezvous;
+//! use gristmill_core::topology::Topology;
 //! use gristmill_core::{KindName, Member, Outbox, RequestId, Timestamp};
 //! use gristmill_messages::{ClusterIdentity, MemberId, TopologyVersion};
 //!
 //! let owner = Member::new(MemberId::new(1), "127.0.0.1:7701", [KindName::from("greeter")]);
-//! let rendezvous = Arc::new(Rendezvous::new(TopologyVersion::new(1), [owner]));
+//! let topology = Topology::new(TopologyVersion::new(1), vec![owner], vec![]);
+//! let rendezvous = Arc::new(Rendezvous::new(Arc::new(topology)));
 //! let (mut lookups, mut out) = (Lookups::new(Config::default()), Outbox::new());
 //! lookups.handle(Timestamp::ZERO, Input::TopologyChanged { rendezvous }, &mut out);
 //! for request in [1, 2].map(RequestId::new) {
@@ -223,7 +225,7 @@ impl Lookups {
     pub fn handle(&mut self, _now: Timestamp, input: Input, out: &mut Outbox<Effect, Event>) {
         match input {
             Input::TopologyChanged { rendezvous } => {
-                if rendezvous.version() > self.rendezvous.version() {
+                if rendezvous.topology().version() > self.rendezvous.topology().version() {
                     self.rendezvous = rendezvous;
                 }
             }
@@ -283,7 +285,7 @@ impl Lookups {
             lookup.waiters.push(request);
             return Ok(());
         }
-        if self.rendezvous.version() == TopologyVersion::default() {
+        if self.rendezvous.topology().version() == TopologyVersion::default() {
             return Err(Refusal::NotStarted);
         }
         let Some(owner) = self.rendezvous.owner(&identity) else {

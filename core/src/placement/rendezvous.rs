@@ -23,42 +23,43 @@
 //! `cluster/rendezvous.go`, which takes FNV-1a 32 without mixing and hashes the address.
 //!
 //! ```
+//! use std::sync::Arc;
 //! use gristmill_core::placement::Rendezvous;
+//! use gristmill_core::topology::Topology;
 //! use gristmill_core::{KindName, Member};
 //! use gristmill_messages::{ClusterIdentity, MemberId, TopologyVersion};
 //!
 //! let member = |id| Member::new(MemberId::new(id), "127.0.0.1:7701", [KindName::from("greeter")]);
-//! let rendezvous = Rendezvous::new(TopologyVersion::new(1), [member(1), member(2)]);
+//! let topology = Topology::new(TopologyVersion::new(1), vec![member(1), member(2)], vec![]);
+//! let rendezvous = Rendezvous::new(Arc::new(topology));
 //! assert!(rendezvous.owner(&ClusterIdentity::new("greeter", "alice")).is_some());
 //! assert!(rendezvous.owner(&ClusterIdentity::new("printer", "alice")).is_none());
 //! ```
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::num::NonZeroU32;
 
-use gristmill_messages::{ClusterIdentity, MemberId, StableHasher, TopologyVersion};
+use gristmill_messages::{ClusterIdentity, MemberId, StableHasher};
 
+use crate::topology::Topology;
 use crate::{KindName, Member};
 
 /// The owners of all identities in one topology: built once for it, then shared and read.
 #[derive(Debug, Clone, Default)]
 pub struct Rendezvous {
-    version: TopologyVersion,
-    members: Vec<Member>,
+    topology: Arc<Topology>,
     kinds: BTreeMap<KindName, Candidates>,
 }
 
 impl Rendezvous {
-    /// Prepares the candidates of every kind. Of members with one id, the first counts.
+    /// Prepares the candidates of every kind.
     #[must_use]
-    pub fn new(version: TopologyVersion, members: impl IntoIterator<Item = Member>) -> Self {
-        let mut members: Vec<Member> = members.into_iter().collect();
-        members.sort_by_key(|member| member.id);
-        members.dedup_by_key(|member| member.id);
+    pub fn new(topology: Arc<Topology>) -> Self {
         let mut kinds: BTreeMap<KindName, Candidates> = BTreeMap::new();
-        for (index, member) in members.iter().enumerate() {
+        for (index, member) in topology.members().iter().enumerate() {
             let candidate = Candidate { index, hash: member_hash(member.id), weight: member.weight };
             for kind in member.kinds.iter() {
                 match kinds.get_mut(kind.as_str()) {
@@ -69,26 +70,13 @@ impl Rendezvous {
                 }
             }
         }
-        Self { version, members, kinds }
+        Self { topology, kinds }
     }
 
-    /// Which topology this is.
+    /// What it was built for.
     #[must_use]
-    pub const fn version(&self) -> TopologyVersion {
-        self.version
-    }
-
-    /// All members, sorted by id.
-    #[must_use]
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    /// The member of that id.
-    #[must_use]
-    pub fn member(&self, id: MemberId) -> Option<&Member> {
-        let index = self.members.binary_search_by_key(&id, |member| member.id).ok()?;
-        self.members.get(index)
+    pub const fn topology(&self) -> &Arc<Topology> {
+        &self.topology
     }
 
     /// Who owns the identity; none when no member hosts its kind.
@@ -100,13 +88,13 @@ impl Rendezvous {
     /// Who owns the identity of that kind and [stable hash](ClusterIdentity::stable_hash).
     #[must_use]
     pub(super) fn owner_of_key(&self, kind: &str, key: u64) -> Option<&Member> {
-        self.members.get(self.kinds.get(kind)?.winner(key)?)
+        self.topology.members().get(self.kinds.get(kind)?.winner(key)?)
     }
 
     /// What a change from `before` to this may have taken of the identities of `kind` that `member` owned there.
     pub(super) fn losses<'a>(&'a self, before: &Self, kind: &'a str, member: MemberId) -> Losses<'a> {
-        let hosting = |id| before.member(id).filter(|member| member.kinds.contains(kind));
-        let (Some(was), Some(is)) = (hosting(member), self.member(member)) else {
+        let hosting = |id| before.topology.member(id).filter(|member| member.kinds.contains(kind));
+        let (Some(was), Some(is)) = (hosting(member), self.topology.member(member)) else {
             return Losses { to: Rivals::Anyone, rendezvous: self, kind, member };
         };
         let Some(candidates) = self.kinds.get(kind).filter(|_| was.weight == is.weight && is.kinds.contains(kind))
@@ -115,7 +103,7 @@ impl Rendezvous {
         };
         let mut to = Candidates::of(Candidate { index: 0, hash: member_hash(member), weight: is.weight });
         for candidate in candidates.iter() {
-            let Some(other) = self.members.get(candidate.index) else { continue };
+            let Some(other) = self.topology.members().get(candidate.index) else { continue };
             if other.id != member && hosting(other.id).is_none_or(|earlier| earlier.weight != other.weight) {
                 to.add(Candidate { index: 1, ..candidate });
             }
@@ -124,10 +112,10 @@ impl Rendezvous {
     }
 }
 
-/// Two are equal when every identity has the same owner in both, and the same members stand behind it.
+/// Two of the same topology are equal: it decides everything.
 impl PartialEq for Rendezvous {
     fn eq(&self, other: &Self) -> bool {
-        self.version == other.version && self.members == other.members
+        self.topology == other.topology
     }
 }
 
