@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+pub mod alarm;
 pub mod gossip;
 pub mod member;
 pub mod membership;
