@@ -32,9 +32,11 @@ impl Backoff {
 
     /// How long to wait now; `random` is uniform over all of `u64`.
     pub fn next(&mut self, random: u64) -> Duration {
-        let nanoseconds = (self.ceiling.as_nanos() * u128::from(random)).div_ceil(u128::from(u64::MAX));
+        let ceiling = u64::try_from(self.ceiling.as_nanos()).unwrap_or(u64::MAX);
         self.ceiling = self.ceiling.saturating_mul(2).min(self.longest);
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+        // The high half of the product, rounded: no larger than the ceiling.
+        let product = u128::from(ceiling) * u128::from(random);
+        Duration::from_nanos(u64::try_from(product.div_ceil(u128::from(u64::MAX))).unwrap_or(ceiling))
     }
 
     /// Starts again with the shortest wait.

@@ -73,7 +73,11 @@ pub fn measure(message: &MessageType, limit: usize) -> Result<usize, FrameError>
 }
 
 fn check_length(length: usize, limit: usize) -> Result<usize, FrameError> {
-    if length > limit || u32::try_from(length).is_err() { Err(FrameError::TooLarge { claimed: length, limit }) } else { Ok(length) }
+    if length > limit || u32::try_from(length).is_err() {
+        Err(FrameError::TooLarge { claimed: length, limit })
+    } else {
+        Ok(length)
+    }
 }
 
 /// Takes frames out of the bytes that came.

@@ -117,11 +117,7 @@ impl<T> PendingCalls<T> {
     #[must_use]
     pub fn new() -> Self {
         let shard = |_| Mutex::new(Shard { slots: Slab::new(), generation: 0, earliest: None });
-        Self {
-            shards: std::array::from_fn(shard),
-            sweeper_rests: AtomicBool::new(true),
-            sweeper: Notify::new(),
-        }
+        Self { shards: std::array::from_fn(shard), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
     }
 
     /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.

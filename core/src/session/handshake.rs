@@ -122,7 +122,12 @@ impl Handshake {
         }
     }
 
-    fn received(&self, state: State, frame: Option<MessageType>, out: &mut Outbox<Effect, Event>) -> Result<State, End> {
+    fn received(
+        &self,
+        state: State,
+        frame: Option<MessageType>,
+        out: &mut Outbox<Effect, Event>,
+    ) -> Result<State, End> {
         match (state, frame) {
             (State::AwaitingResponse { peer }, Some(MessageType::ConnectResponse(response))) => {
                 match refusal_of(&response) {
@@ -169,7 +174,10 @@ impl Handshake {
         // The version first: what a later version says besides may mean something else.
         if !(request.min_version..=request.max_version).contains(&VERSION) {
             let (min, max) = (request.min_version, request.max_version);
-            return Err(refused(RefusalKind::Version, alloc::format!("{VERSION} is spoken here, {min} to {max} there")));
+            return Err(refused(
+                RefusalKind::Version,
+                alloc::format!("{VERSION} is spoken here, {min} to {max} there"),
+            ));
         }
         let member = parse_member(&request.member_id)?;
         check_nonce(&request.nonce)?;
