@@ -1,0 +1,315 @@
+//! Calls that wait for their result.
+//!
+//! [`PendingCalls`] correlates a result with the future that waits for it. A connection keeps one for the responses of
+//! its peer, and a node keeps one for calls to its own grains.
+//!
+//! Guarantees: each registered call ends exactly once, by [`complete`](PendingCalls::complete),
+//! [`expire`](PendingCalls::expire), [`close`](PendingCalls::close), or by dropping its future, which frees the slot at
+//! once. A key is not reused before its slot was reused 2³² times, so that a late result never ends another's call.
+//! It does not guarantee punctuality: a deadline is noticed by the next sweep.
+//!
+//! There is no timer and no allocation per call: the slot holds waker, result and deadline, slots live in slabs (one
+//! per shard, a thread registers always in the same shard), and one sweep looks at the deadlines of all.
+//!
+//! ```
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+//! # runtime.block_on(async {
+//! use gristmill_transport::pending::PendingCalls;
+//! use std::{sync::Arc, time::Duration};
+//! use tokio::time::Instant;
+//!
+//! let calls = Arc::new(PendingCalls::new());
+//! let (key, call) = calls.register(Instant::now() + Duration::from_secs(5));
+//! calls.complete(key, "done").unwrap();
+//! assert_eq!(call.await, Ok("done"));
+//! # });
+//! ```
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::sync::lock;
+
+const SHARD_BITS: u32 = 3;
+const SHARDS: usize = 1 << SHARD_BITS;
+const INDEX_BITS: u32 = 32 - SHARD_BITS;
+
+/// Names a pending call; never 0.
+///
+/// Bits 0 to 2: the shard. Bits 3 to 31: the slot. Bits 32 to 63: the generation, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallKey(u64);
+
+impl CallKey {
+    /// Wraps a number that came back from a peer; it may name nothing.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number, as sent.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    const fn pack(shard: usize, index: usize, generation: u32) -> Self {
+        Self(((generation as u64) << 32) | ((index as u64) << SHARD_BITS) | shard as u64)
+    }
+
+    const fn unpack(self) -> (usize, usize, u32) {
+        let shard = self.0 as usize & (SHARDS - 1);
+        let index = (self.0 >> SHARD_BITS) as usize & ((1 << INDEX_BITS) - 1);
+        (shard, index, (self.0 >> 32) as u32)
+    }
+}
+
+/// The deadline of a pending call passed before its result came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the deadline has passed")]
+pub struct Expired;
+
+enum State<T> {
+    Waiting(Option<Waker>),
+    Done(T),
+    Expired,
+}
+
+struct Slot<T> {
+    generation: u32,
+    deadline: Instant,
+    state: State<T>,
+}
+
+struct Shard<T> {
+    slots: Slab<Slot<T>>,
+    generation: u32,
+    /// No waiting call of this shard has an earlier deadline.
+    earliest: Option<Instant>,
+}
+
+impl<T> Shard<T> {
+    fn slot(&mut self, index: usize, generation: u32) -> Option<&mut Slot<T>> {
+        self.slots.get_mut(index).filter(|slot| slot.generation == generation)
+    }
+}
+
+/// A table of calls that wait for a result of type `T`.
+pub struct PendingCalls<T> {
+    shards: [Mutex<Shard<T>>; SHARDS],
+    /// The sweeper sleeps until a call is registered.
+    sweeper_rests: AtomicBool,
+    sweeper: Notify,
+}
+
+impl<T> PendingCalls<T> {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        let shard = |_| Mutex::new(Shard { slots: Slab::new(), generation: 0, earliest: None });
+        Self { shards: std::array::from_fn(shard), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
+    }
+
+    /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.
+    pub fn register(self: &Arc<Self>, deadline: Instant) -> (CallKey, PendingCall<T>) {
+        let home = home_shard();
+        let key = {
+            let mut shard = lock(self.shard(home));
+            shard.generation = shard.generation.checked_add(1).unwrap_or(1);
+            shard.earliest = Some(shard.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            let generation = shard.generation;
+            let index = shard.slots.insert(Slot { generation, deadline, state: State::Waiting(None) });
+            CallKey::pack(home, index, generation)
+        };
+        // The sweeper sets this before it looks into the shards for the last time: it sees the slot, or this its rest.
+        if self.sweeper_rests.load(Ordering::Acquire) && self.sweeper_rests.swap(false, Ordering::AcqRel) {
+            self.sweeper.notify_one();
+        }
+        (key, PendingCall { calls: Arc::clone(self), key, ended: false })
+    }
+
+    /// Ends the call with `result` and wakes who waits for it.
+    ///
+    /// # Errors
+    /// Gives the result back when the call has ended before, or never was.
+    pub fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
+        let (home, index, generation) = key.unpack();
+        let mut shard = lock(self.shard(home));
+        let Some(State::Waiting(waker)) = shard.slot(index, generation).map(|slot| &mut slot.state) else {
+            return Err(result);
+        };
+        let waker = waker.take();
+        if let Some(slot) = shard.slot(index, generation) {
+            slot.state = State::Done(result);
+        }
+        drop(shard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Ends every call whose deadline is not after `now`, and says how many.
+    pub fn expire(&self, now: Instant) -> usize {
+        let mut expired = Vec::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            if shard.earliest.is_none_or(|earliest| earliest > now) {
+                continue;
+            }
+            let mut earliest: Option<Instant> = None;
+            for (_, slot) in &mut shard.slots {
+                let State::Waiting(waker) = &mut slot.state else { continue };
+                if slot.deadline <= now {
+                    expired.push(waker.take());
+                    slot.state = State::Expired;
+                } else {
+                    earliest = Some(earliest.map_or(slot.deadline, |earliest| earliest.min(slot.deadline)));
+                }
+            }
+            shard.earliest = earliest;
+        }
+        let count = expired.len();
+        expired.into_iter().flatten().for_each(Waker::wake);
+        count
+    }
+
+    /// Ends every waiting call with a result of `result`. Calls registered afterwards are not affected.
+    pub fn close(&self, mut result: impl FnMut() -> T) {
+        let mut closed = Vec::new();
+        for shard in &self.shards {
+            for (_, slot) in &mut lock(shard).slots {
+                if let State::Waiting(waker) = &mut slot.state {
+                    closed.push(waker.take());
+                    slot.state = State::Done(result());
+                }
+            }
+        }
+        closed.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Calls whose future still exists.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).slots.len()).sum()
+    }
+
+    /// Whether no call is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| lock(shard).slots.is_empty())
+    }
+
+    /// Expires calls `every` so often while there are any, and rests while there are none. Never returns; run it once
+    /// for each table. A call ends at most `every`, and what the runtime adds, after its deadline.
+    pub async fn sweep(&self, every: Duration) {
+        loop {
+            if self.is_empty() {
+                self.sweeper_rests.store(true, Ordering::Release);
+                if self.is_empty() {
+                    self.sweeper.notified().await;
+                }
+                self.sweeper_rests.store(false, Ordering::Release);
+            }
+            tokio::time::sleep(every).await;
+            self.expire(Instant::now());
+        }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a shard number is masked to the length of the array")]
+    fn shard(&self, home: usize) -> &Mutex<Shard<T>> {
+        &self.shards[home & (SHARDS - 1)]
+    }
+}
+
+impl<T> Default for PendingCalls<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for PendingCalls<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCalls").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The result of one call, once it is there. Dropping it frees the slot; a result that comes later is refused.
+#[must_use = "dropping it gives the call up"]
+pub struct PendingCall<T> {
+    calls: Arc<PendingCalls<T>>,
+    key: CallKey,
+    ended: bool,
+}
+
+impl<T> Future for PendingCall<T> {
+    type Output = Result<T, Expired>;
+
+    /// # Panics
+    /// When polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.ended, "polled after it was ready");
+        let (home, index, generation) = self.key.unpack();
+        let mut shard = lock(self.calls.shard(home));
+        let Some(slot) = shard.slot(index, generation) else {
+            // Only this future removes the slot, and then it has ended.
+            return Poll::Ready(Err(Expired));
+        };
+        if let State::Waiting(waker) = &mut slot.state {
+            match waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => *waker = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let state = shard.slots.remove(index).state;
+        drop(shard);
+        self.ended = true;
+        match state {
+            State::Done(result) => Poll::Ready(Ok(result)),
+            State::Waiting(_) | State::Expired => Poll::Ready(Err(Expired)),
+        }
+    }
+}
+
+impl<T> Drop for PendingCall<T> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let (home, index, generation) = self.key.unpack();
+        let mut shard = lock(self.calls.shard(home));
+        let slot = shard.slot(index, generation).is_some().then(|| shard.slots.remove(index));
+        // A waker and a result may run any code when they are dropped: not under the lock.
+        drop(shard);
+        drop(slot);
+    }
+}
+
+impl<T> fmt::Debug for PendingCall<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCall").field("key", &self.key).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// The shard in which the current thread registers: threads rarely meet in one.
+fn home_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static HOME: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) & (SHARDS - 1));
+    }
+    HOME.with(Cell::get)
+}
+
+#[cfg(test)]
+mod tests;
