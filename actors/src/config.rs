@@ -7,14 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::{Address, KindName, gossip, membership, topology};
-use gristmill_transport::{Limits, Network, Secret, TcpNetwork};
+use gristmill_core::request::RetryPolicy;
+use gristmill_transport::{Network, Secret, TcpNetwork, TransportConfig};
 
+use crate::event::Events;
+use crate::event::EventStream;
 use crate::grain::Kind;
 use crate::provider::{ClusterProvider, SeedNodes};
 use crate::topic;
 
 /// Bytes of a cluster's name, at most: it travels in every handshake.
 const MAX_NAME: usize = 128;
+
+const DEFAULT_EVENT_BUFFER: usize = 1_024;
 
 /// Everything that a node is started with. Made by [`ClusterConfig::builder`].
 #[derive(Clone)]
@@ -28,10 +33,10 @@ pub struct ClusterConfig {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) secret: Option<Secret>,
     pub(crate) timing: Timing,
-    pub(crate) limits: Limits,
+    pub(crate) transport: TransportConfig,
     pub(crate) request_timeout: Duration,
     pub(crate) pid_cache: NonZeroUsize,
-    pub(crate) event_buffer: NonZeroUsize,
+    pub(crate) events: Events,
 }
 
 /// How fast a node notices things.
@@ -43,6 +48,8 @@ pub struct Timing {
     pub gossip: gossip::Config,
     /// How long changes of the topology are collected.
     pub topology: topology::Config,
+    /// Pauses between the attempts of a request.
+    pub retry: RetryPolicy,
     /// How often the provider's findings are tried again while the cluster runs.
     pub rediscovery: Duration,
     /// How often idle grains are looked for.
@@ -57,6 +64,7 @@ impl Timing {
             membership: membership::Config::lan(),
             gossip: gossip::Config::lan(),
             topology: topology::Config::default(),
+            retry: RetryPolicy::lan(),
             rediscovery: Duration::from_secs(5),
             sweep: Duration::from_secs(5),
         }
@@ -65,7 +73,7 @@ impl Timing {
     /// For members far apart.
     #[must_use]
     pub fn wan() -> Self {
-        Self { membership: membership::Config::wan(), gossip: gossip::Config::wan(), ..Self::lan() }
+        Self { membership: membership::Config::wan(), gossip: gossip::Config::wan(), retry: RetryPolicy::wan(), ..Self::lan() }
     }
 
     /// For tests: everything that can be fast is fast.
@@ -75,6 +83,7 @@ impl Timing {
             membership: membership::Config::test(),
             gossip: gossip::Config::test(),
             topology: topology::Config { window: Duration::from_millis(20) },
+            retry: RetryPolicy::test(),
             rediscovery: Duration::from_millis(200),
             sweep: Duration::from_millis(50),
         }
@@ -96,12 +105,14 @@ impl ClusterConfig {
                 network: Arc::new(TcpNetwork::default()),
                 secret: None,
                 timing: Timing::lan(),
-                limits: Limits::default(),
+                transport: TransportConfig::lan(),
                 request_timeout: Duration::from_secs(5),
                 pid_cache: NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN),
-                event_buffer: NonZeroUsize::new(1_024).unwrap_or(NonZeroUsize::MIN),
+                events: Events::new(DEFAULT_EVENT_BUFFER),
             },
             insecure: false,
+            custom_network: false,
+            event_buffer: DEFAULT_EVENT_BUFFER,
         }
     }
 
@@ -109,6 +120,12 @@ impl ClusterConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The events of the node that is started from this, its start and a failed start among them.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.events.subscribe()
     }
 
     pub(crate) fn kind_names(&self) -> impl Iterator<Item = KindName> + '_ {
@@ -133,6 +150,8 @@ impl fmt::Debug for ClusterConfig {
 pub struct ClusterConfigBuilder {
     config: ClusterConfig,
     insecure: bool,
+    custom_network: bool,
+    event_buffer: usize,
 }
 
 impl ClusterConfigBuilder {
@@ -172,8 +191,8 @@ impl ClusterConfigBuilder {
     }
 
     /// What every node of the cluster knows and nobody else: proven, not sent, in each handshake.
-    pub fn secret(mut self, secret: impl Into<Secret>) -> Self {
-        self.config.secret = Some(secret.into());
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.config.secret = Some(Secret::new(secret.as_ref()));
         self
     }
 
@@ -189,9 +208,9 @@ impl ClusterConfigBuilder {
         self
     }
 
-    /// Bounds of connections and frames.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+    /// Bounds of connections and frames; default [`TransportConfig::lan`].
+    pub const fn transport(mut self, transport: TransportConfig) -> Self {
+        self.config.transport = transport;
         self
     }
 
@@ -209,13 +228,15 @@ impl ClusterConfigBuilder {
 
     /// Events that a subscriber may be behind before it loses the oldest; default 1,024.
     pub const fn event_buffer(mut self, events: NonZeroUsize) -> Self {
-        self.config.event_buffer = events;
+        self.event_buffer = events.get();
         self
     }
 
-    /// Runs on another network than TCP: in tests, on one in memory.
+    /// Runs on another network than TCP: in tests, on one in memory. Whether a [`secret`](Self::secret) is needed there is
+    /// the caller's to know.
     pub fn network(mut self, network: Arc<dyn Network>) -> Self {
         self.config.network = network;
+        self.custom_network = true;
         self
     }
 
@@ -224,7 +245,7 @@ impl ClusterConfigBuilder {
     /// # Errors
     /// The first field that breaks a rule, with its value.
     pub fn build(self) -> Result<ClusterConfig, ConfigError> {
-        let Self { config, insecure } = self;
+        let Self { mut config, insecure, custom_network, event_buffer } = self;
         let fail = |field, value: &dyn fmt::Display, rule| Err(ConfigError { field, value: value.to_string(), rule });
         if config.name.is_empty() || config.name.len() > MAX_NAME {
             return fail("name", &config.name, "1 to 128 bytes");
@@ -234,7 +255,7 @@ impl ClusterConfigBuilder {
         };
         let reachable = config.advertise.iter().map(Address::as_str).chain([config.listen.as_str()]);
         let exposed = !is_loopback(host) || reachable.clone().any(|a| !is_loopback(a.rsplit_once(':').unwrap_or((a, "")).0));
-        if exposed && config.secret.is_none() && !insecure && config.network.leaves_the_process() {
+        if exposed && config.secret.is_none() && !insecure && !custom_network {
             return fail("secret", &"none", "off loopback a shared secret is needed, or insecure()");
         }
         if config.secret.as_ref().is_some_and(Secret::is_empty) {
@@ -264,6 +285,16 @@ impl ClusterConfigBuilder {
         if let Err(error) = config.timing.gossip.validate() {
             return fail("timing.gossip", &error, "a valid gossip configuration");
         }
+        if let Err(error) = config.timing.topology.validate() {
+            return fail("timing.topology", &error, "a valid topology configuration");
+        }
+        if let Err(error) = config.timing.retry.validate() {
+            return fail("timing.retry", &error, "a valid retry policy");
+        }
+        if let Err(error) = config.transport.validate() {
+            return fail("transport", &error, "a valid transport configuration");
+        }
+        config.events = Events::new(event_buffer);
         Ok(config)
     }
 }

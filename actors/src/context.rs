@@ -18,7 +18,7 @@ use crate::event::EventStream;
 use crate::grain::{Ended, Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::member_list::MemberListMessage;
 use crate::metrics::MetricsSnapshot;
-use crate::node::{Node, Role};
+use crate::node::Node;
 use crate::pid_cache::{Pid, PidCacheMessage};
 use crate::placement::PlacementMessage;
 
@@ -70,7 +70,7 @@ impl ClusterContext {
             identity,
             timeout: self.node.config.request_timeout,
             idempotent: false,
-            traceparent: String::new(),
+            traceparent: None,
             cluster: self.clone(),
         }
     }
@@ -163,7 +163,7 @@ pub struct GrainRef {
     hash: u64,
     timeout: Duration,
     idempotent: bool,
-    traceparent: String,
+    traceparent: Option<String>,
 }
 
 impl GrainRef {
@@ -184,7 +184,7 @@ impl GrainRef {
     /// The W3C trace context that travels with each call.
     #[must_use]
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.traceparent = traceparent.into();
+        self.traceparent = Some(traceparent.into());
         self
     }
 

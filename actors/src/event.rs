@@ -57,8 +57,8 @@ pub enum ClusterEvent {
     TransitionRefused {
         /// Who.
         member: MemberId,
-        /// From.
-        from: MemberStatus,
+        /// From; none when it is not known.
+        from: Option<MemberStatus>,
         /// To.
         to: MemberStatus,
         /// Why not.

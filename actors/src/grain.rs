@@ -31,7 +31,8 @@ pub use self::context::GrainContext;
 pub(crate) use self::door::{Door, Ended, Refused};
 pub(crate) use self::envelope::{Envelope, ReplyTo};
 pub use self::error::{ErrorCode, GrainError};
-pub use self::hosted::HostedCall;
+pub use self::hosted::{Answer, HostedCall};
+pub(crate) use self::kind::KindSettings;
 pub use self::kind::{Kind, OnPanic};
 pub use gristmill_core::placement::DeactivationReason;
 

@@ -1,5 +1,6 @@
 //! The door of a system actor: ractor's mailboxes have neither bound nor length, so what a peer can send is counted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,10 +16,15 @@ use tokio::sync::oneshot;
 const PLACES: usize = 16_384;
 
 /// Sends to a system actor of this node.
-#[derive(Debug)]
 pub(crate) struct Inbox<M> {
     actor: ActorRef<M>,
     taken: Arc<AtomicUsize>,
+}
+
+impl<M> fmt::Debug for Inbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inbox").field(&self.actor.get_id()).finish()
+    }
 }
 
 impl<M: ractor::Message> Inbox<M> {

@@ -8,10 +8,9 @@ mod actor;
 mod follower;
 mod publish;
 
-use gristmill_core::membership::{Input, JoinError, TimerEpoch};
+use gristmill_core::membership::{Input, TimerEpoch};
 use gristmill_core::topology::WindowEpoch;
 use gristmill_core::{Address, topology};
-use gristmill_messages::MemberId;
 use tokio::sync::oneshot;
 
 pub(crate) use self::actor::MemberListActor;
@@ -32,11 +31,9 @@ pub(crate) enum MemberListMessage {
     Timer(TimerEpoch),
     /// Ask the next member for the topology.
     Ask,
-    /// A member has answered a client's question for the topology.
-    Followed(Result<topology::Topology, (Option<MemberId>, String)>),
+    /// A member has answered a client's question for the topology; none when it is what it was.
+    Followed(Result<Option<topology::Topology>, String>),
     FromPeer(PeerRequest),
-    /// Another process answers where `old` was.
-    Superseded { old: MemberId, by: MemberId },
     /// Every known member.
     Members(oneshot::Sender<Vec<MemberInfo>>),
     /// Own no keys from now on.
@@ -48,11 +45,5 @@ pub(crate) enum MemberListMessage {
 impl From<PeerRequest> for MemberListMessage {
     fn from(request: PeerRequest) -> Self {
         Self::FromPeer(request)
-    }
-}
-
-impl From<JoinError> for Box<StartError> {
-    fn from(error: JoinError) -> Self {
-        Self::new(StartError::Join(error))
     }
 }

@@ -13,8 +13,10 @@ use gristmill_core::topology::Topology;
 use gristmill_core::{Member, RequestId, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity};
 use gristmill_transport::{Outcome, PendingCalls};
+use ractor::ActorRef;
 use tokio::time::Instant;
 
+use crate::cluster::ClusterMessage;
 use crate::config::ClusterConfig;
 use crate::delivery::DeliveryMessage;
 use crate::event::Events;
@@ -61,6 +63,7 @@ pub(crate) struct Node {
 /// The actors of a node that others send to.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    pub(crate) root: ActorRef<ClusterMessage>,
     pub(crate) member_list: Inbox<MemberListMessage>,
     pub(crate) gossip: Inbox<GossipMessage>,
     pub(crate) placement: Inbox<PlacementMessage>,
@@ -119,12 +122,13 @@ impl fmt::Debug for Node {
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) topology: Arc<Topology>,
-    pub(crate) owners: Rendezvous,
+    pub(crate) owners: Arc<Rendezvous>,
 }
 
 impl View {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
-        Self { owners: Rendezvous::new(&topology), topology }
+        let owners = Rendezvous::new(topology.version(), topology.members().iter().cloned());
+        Self { owners: Arc::new(owners), topology }
     }
 }
 

@@ -21,14 +21,14 @@ use gristmill_core::{Address, Member};
 use gristmill_messages::remote::SystemActor;
 use gristmill_messages::{MemberId, MessageName};
 use gristmill_transport::{
-    CallError, Connection, Handler, Lane, LocalPeer, Network, OutgoingRequest, Outcome, Target,
+    Connection, Handler, Lane, Local, Network, OutgoingRequest, Outcome, Target,
 };
 use prost::{Message, Name};
 use tokio::time::Instant;
 
-pub(crate) use self::actor::{RemotingActor, RemotingArguments, RemotingMessage};
+pub(crate) use self::actor::{RemotingActor, RemotingArguments};
 pub(crate) use self::endpoint::{Endpoint, NoConnection};
-pub(crate) use self::router::Router;
+pub(crate) use self::router::{Router, refuse_unknown};
 
 /// The table of peers.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Remoting {
 #[derive(Debug)]
 pub(crate) struct Dialer {
     pub(crate) network: Arc<dyn Network>,
-    pub(crate) local: LocalPeer,
+    pub(crate) local: Local,
     pub(crate) handler: Arc<Router>,
 }
 
@@ -53,7 +53,7 @@ impl Dialer {
         expected: Option<MemberId>,
     ) -> Result<Connection, gristmill_transport::ConnectError> {
         let handler = Arc::clone(&self.handler) as Arc<dyn Handler>;
-        gristmill_transport::dial(&*self.network, address, lane, expected, &self.local, handler).await
+        gristmill_transport::dial(&*self.network, address.as_str(), lane, expected, &self.local, handler).await
     }
 }
 
@@ -134,8 +134,7 @@ impl Remoting {
         deadline: Instant,
     ) -> Result<(), NoConnection> {
         let connection = endpoint.connection(lane, deadline).await?;
-        let told = tokio::time::timeout_at(deadline, connection.notify(system_request(actor, message))).await;
-        told.map_err(|_| NoConnection::unreachable("the send queue stayed full"))?.map_err(NoConnection::from)
+        Ok(connection.notify(system_request(actor, message), deadline).await?)
     }
 }
 
@@ -144,7 +143,7 @@ fn system_request<M: Message + Name>(actor: SystemActor, message: &M) -> Outgoin
         target: Target::System(actor),
         message: MessageName::of::<M>(),
         data: message.encode_to_vec().into(),
-        traceparent: String::new(),
+        traceparent: None,
     }
 }
 
@@ -169,7 +168,4 @@ pub(crate) enum ContactError {
     /// It never will, as things are configured.
     #[error("refused: {0}")]
     Refused(String),
-    /// Somebody else listens there now.
-    #[error("another process listens there: {0}")]
-    Superseded(MemberId),
 }

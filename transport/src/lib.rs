@@ -67,4 +67,7 @@ pub use dial::{ConnectError, dial};
 pub use gristmill_core::session::{LocalPeer, Peer, Refusal, RefusalKind, Secret};
 pub use network::{Listener, MemoryHost, MemoryNetwork, Network, Stream, TcpNetwork};
 pub use outcome::Outcome;
+pub use pending::{CallKey, Expired, PendingCall, PendingCalls};
+pub use backoff::Backoff;
+pub use gristmill_messages::remote::Lane;
 pub use request::{Handler, IncomingRequest, OutgoingRequest, Responder, Target};

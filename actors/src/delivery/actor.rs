@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gristmill_messages::cluster::{
     DeliverBatchRequestTransport, DeliverBatchResponse, DeliveryStatus, PubSubBatchTransport, SubscriberDeliveryReport,

@@ -7,7 +7,7 @@ use prost::{Message, Name};
 pub struct Call<'a> {
     pub(super) message: &'a MessageName,
     pub(super) data: &'a Bytes,
-    pub(super) traceparent: &'a str,
+    pub(super) traceparent: Option<&'a str>,
 }
 
 /// A call that is not what the grain asked for.
@@ -61,9 +61,9 @@ impl Call<'_> {
         self.data
     }
 
-    /// The caller's W3C trace context; empty when there is none.
+    /// The caller's W3C trace context.
     #[must_use]
-    pub const fn traceparent(&self) -> &str {
+    pub const fn traceparent(&self) -> Option<&str> {
         self.traceparent
     }
 }

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use gristmill_core::placement::DeactivationReason;
@@ -154,7 +155,7 @@ impl<G: Grain> Cell<G> {
             return Turn::Done;
         }
         let Envelope { message, data, traceparent, reply, .. } = envelope;
-        let call = Call { message: &message, data: &data, traceparent: &traceparent };
+        let call = Call { message: &message, data: &data, traceparent: traceparent.as_deref() };
         let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
         let mut waited = false;
         let answer = poll_fn(|cx| {
@@ -269,7 +270,7 @@ impl<G: Grain> Door for Cell<G> {
         }
     }
 
-    fn sweep(&self) -> u32 {
+    fn sweep(&self, every: Duration) -> bool {
         let idle = self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if idle > 1 {
             let mut inner = self.lock();
@@ -282,7 +283,7 @@ impl<G: Grain> Door for Cell<G> {
                 }
             }
         }
-        idle
+        self.settings.is_idle(idle, every)
     }
 }
 

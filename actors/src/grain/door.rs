@@ -1,5 +1,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
@@ -18,8 +19,9 @@ pub(crate) trait Door: Debug + Send + Sync {
     /// Ends the running turn at its next await, answers what is queued, and reports [`Ended`]. Does not deactivate.
     fn stop(&self);
 
-    /// Called once per sweep. Counts the sweeps since the last message, and frees what an idle grain does not need.
-    fn sweep(&self) -> u32;
+    /// Called every so often. Frees what an idle grain does not need, and says whether it was idle for as long as its
+    /// kind allows.
+    fn sweep(&self, every: Duration) -> bool;
 }
 
 /// A message that a door did not take.

@@ -12,7 +12,7 @@ pub(crate) struct Envelope {
     pub(crate) message: MessageName,
     pub(crate) data: Bytes,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) traceparent: String,
+    pub(crate) traceparent: Option<String>,
     pub(crate) reply: ReplyTo,
 }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use gristmill_core::placement::DeactivationReason;
@@ -31,7 +32,7 @@ impl HostedCall {
     pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> Option<T> {
         let envelope = self.envelope.take()?;
         let Envelope { message, data, traceparent, reply, .. } = envelope;
-        Some(handle(Call { message: &message, data: &data, traceparent: &traceparent }, Answer(reply)))
+        Some(handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply)))
     }
 }
 
@@ -66,7 +67,7 @@ impl Drop for Place {
 /// message instead.
 pub(super) struct HostedDoor<A: Actor> {
     actor: ActorRef<A::Msg>,
-    mailbox: usize,
+    settings: Arc<KindSettings>,
     queued: Arc<AtomicUsize>,
     draining: Arc<AtomicBool>,
     reason: Arc<std::sync::Mutex<DeactivationReason>>,
@@ -110,7 +111,7 @@ where
         });
         Arc::new(Self {
             actor,
-            mailbox: settings.mailbox,
+            settings,
             queued: Arc::new(AtomicUsize::new(0)),
             draining,
             reason,
@@ -128,7 +129,7 @@ where
         if self.draining.load(Ordering::Acquire) {
             return Err(Refused { envelope, reason: NotDeliveredReason::Stopping });
         }
-        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.mailbox {
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.settings.mailbox {
             self.queued.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused { envelope, reason: NotDeliveredReason::Overloaded });
         }
@@ -151,8 +152,8 @@ where
         self.actor.kill();
     }
 
-    fn sweep(&self) -> u32 {
-        self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    fn sweep(&self, every: Duration) -> bool {
+        self.settings.is_idle(self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1), every)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::grain::hosted::{HostedCall, HostedDoor};
 use crate::grain::{Grain, GrainContext};
 
 /// Messages that may wait for one grain, unless its kind says otherwise. A guess: 8 KiB of small messages.
-const DEFAULT_MAILBOX: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+const DEFAULT_MAILBOX: usize = 1_000;
 
 /// What happens to an activation whose grain panicked in a turn. The caller is answered in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +39,14 @@ pub(crate) struct KindSettings {
     pub(crate) mailbox: usize,
     pub(crate) on_panic: OnPanic,
     pub(crate) idle_after: Option<Duration>,
+}
+
+impl KindSettings {
+    /// Whether a grain that got nothing for `sweeps` sweeps is idle for too long.
+    pub(crate) fn is_idle(&self, sweeps: u32, every: Duration) -> bool {
+        // The first of them may have come right after a message.
+        self.idle_after.is_some_and(|idle| every.saturating_mul(sweeps.saturating_sub(1)) >= idle)
+    }
 }
 
 impl Kind {
@@ -69,7 +77,7 @@ impl Kind {
         open: impl Fn(Arc<KindSettings>, GrainContext) -> Arc<D> + Send + Sync + 'static,
     ) -> Self {
         let settings = KindSettings {
-            mailbox: DEFAULT_MAILBOX.get(),
+            mailbox: DEFAULT_MAILBOX,
             on_panic: OnPanic::default(),
             idle_after: Some(Duration::from_secs(60)),
         };

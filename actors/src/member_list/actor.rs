@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fnv::FnvBuildHasher;
-use gristmill_core::membership::{ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Record};
+use gristmill_core::membership::{ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Record, WireMessage};
 use gristmill_core::topology::{self, Aggregator};
 use gristmill_core::{Address, MemberStatus, Outbox, RequestId};
 use gristmill_messages::cluster::TopologyRequest;
@@ -22,7 +22,7 @@ use crate::inbox::PeerRequest;
 use crate::member_list::MemberListMessage;
 use crate::member_list::publish::publish;
 use crate::node::Node;
-use crate::remoting::{ContactError, refuse_unknown};
+use crate::remoting::{ContactError, NoConnection, refuse_unknown};
 
 /// Owns the membership table of a member and publishes its topology.
 pub(crate) struct MemberListActor;
@@ -73,7 +73,6 @@ impl Actor for MemberListActor {
             MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
             MemberListMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
             MemberListMessage::FromPeer(request) => state.receive(&myself, request),
-            MemberListMessage::Superseded { old, by } => state.step(&myself, Input::Superseded { old, by }),
             MemberListMessage::Members(reply) => {
                 let info = |record: &Record| MemberInfo { member: record.member().clone(), status: record.status() };
                 drop(reply.send(state.membership.records().map(info).collect()));
@@ -109,9 +108,9 @@ impl MemberListState {
             return refuse_unknown(&self.node, request);
         }
         if request.is::<wire::JoinRequest>() {
-            let joiner = request.decode::<wire::JoinRequest>().ok().and_then(|join| Record::try_from(join.joiner?).ok());
+            let joiner = request.decode::<wire::JoinRequest>().ok().and_then(|join| Record::try_from(join).ok());
             // A node joins for itself.
-            match joiner.filter(|joiner| joiner.member().id == request.from) {
+            match joiner.filter(|joiner| joiner.id() == request.from) {
                 Some(joiner) => {
                     let id = self.node.request_id();
                     self.joins.insert(id, request);
@@ -152,8 +151,8 @@ impl MemberListState {
         }
         self.out = out;
         if changed {
-            let dead = self.membership.dead().map(|record| record.member().id).collect();
-            let blocked = self.membership.blocked().map(|quarantine| quarantine.member.id).collect();
+            let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
+            let blocked = self.membership.blocked().into_iter().map(|quarantine| quarantine.member.id).collect();
             let active = self.membership.active();
             self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
         }
@@ -176,7 +175,7 @@ impl MemberListState {
             Effect::Send { to, address, message } => {
                 let (node, myself) = (Arc::clone(&self.node), myself.clone());
                 tokio::spawn(async move {
-                    if send(&node, to, &address, message).await.is_err() {
+                    if send(&node, to, &address, &message).await.is_err() {
                         node.metrics.failed_sends.add_one();
                         drop(myself.cast(MemberListMessage::Membership(Input::Unreachable { member: to })));
                     }
@@ -222,7 +221,7 @@ impl MemberListState {
                 false
             }
             Event::TransitionRefused { member, from, to, reason } => {
-                let reason = reason.to_string();
+                let reason = format!("{reason:?}");
                 node.events.publish(ClusterEvent::TransitionRefused { member, from, to, reason });
                 false
             }
@@ -265,38 +264,43 @@ impl MemberListState {
 }
 
 async fn join(node: &Node, address: Address, joiner: &Record) -> Input {
-    let request = wire::JoinRequest { joiner: Some(joiner.into()) };
+    let request = wire::JoinRequest::from(joiner);
     let deadline = Instant::now() + node.config.timing.membership.join_retry_max;
     let asked = node.remoting.contact::<_, wire::JoinResponse>(&address, &request, SystemActor::MemberList, deadline);
-    let unreachable = |reason: String| ContactFailure::Unreachable(reason);
     let failure = match asked.await {
         Ok((_, response)) => match JoinAnswer::try_from(response) {
             Ok(answer) => return Input::JoinAnswered { address, answer },
-            Err(error) => unreachable(error.to_string()),
+            Err(error) => ContactFailure::Unreachable(error.to_string()),
         },
         Err(ContactError::Refused(reason)) => ContactFailure::Refused(reason),
-        Err(error @ (ContactError::Unreachable(_) | ContactError::Superseded(_))) => unreachable(error.to_string()),
+        Err(ContactError::Unreachable(reason)) => ContactFailure::Unreachable(reason),
     };
     Input::JoinFailed { address, failure }
 }
 
-async fn send(node: &Node, to: MemberId, address: &Address, message: Message) -> Result<(), impl std::fmt::Debug> {
+async fn send(node: &Node, to: MemberId, address: &Address, message: &Message) -> Result<(), NoConnection> {
     let endpoint = node.remoting.endpoint(to, address);
     let deadline = Instant::now() + node.config.timing.membership.probe_interval;
-    let (remoting, actor) = (&node.remoting, SystemActor::MemberList);
-    match message {
-        Message::Ping(ping) => remoting.tell(&endpoint, Lane::Control, actor, &wire::Ping::from(&ping), deadline).await,
-        Message::PingAck(ack) => remoting.tell(&endpoint, Lane::Control, actor, &wire::PingAck::from(&ack), deadline).await,
-        Message::Gossip(gossip) => {
-            remoting.tell(&endpoint, Lane::Control, actor, &wire::MembershipGossip::from(&gossip), deadline).await
-        }
-        Message::Sync(sync) => {
-            remoting.tell(&endpoint, Lane::Control, actor, &wire::MembershipSync::from(&sync), deadline).await
-        }
+    let (remoting, list) = (&node.remoting, SystemActor::MemberList);
+    match WireMessage::from(message) {
+        WireMessage::Ping(ping) => remoting.tell(&endpoint, Lane::Control, list, &ping, deadline).await,
+        WireMessage::PingAck(ack) => remoting.tell(&endpoint, Lane::Control, list, &ack, deadline).await,
+        WireMessage::Gossip(gossip) => remoting.tell(&endpoint, Lane::Control, list, &gossip, deadline).await,
+        WireMessage::Sync(sync) => remoting.tell(&endpoint, Lane::Control, list, &sync, deadline).await,
     }
 }
 
+/// The message, if it is one of the membership's and makes sense.
 fn decode(request: &PeerRequest) -> Option<Message> {
-    let _ = request;
-    None
+    if request.is::<wire::Ping>() {
+        Message::try_from(request.decode::<wire::Ping>().ok()?).ok()
+    } else if request.is::<wire::PingAck>() {
+        Message::try_from(request.decode::<wire::PingAck>().ok()?).ok()
+    } else if request.is::<wire::MembershipGossip>() {
+        Message::try_from(request.decode::<wire::MembershipGossip>().ok()?).ok()
+    } else if request.is::<wire::MembershipSync>() {
+        Message::try_from(request.decode::<wire::MembershipSync>().ok()?).ok()
+    } else {
+        None
+    }
 }

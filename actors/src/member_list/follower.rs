@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use gristmill_core::topology::{self, Aggregator, Topology};
 use gristmill_core::{Address, Outbox};
-use gristmill_messages::MemberId;
 use gristmill_messages::cluster::{ClusterTopology, TopologyRequest};
 use gristmill_messages::remote::SystemActor;
 use gristmill_transport::Lane;
@@ -81,8 +80,7 @@ impl Actor for FollowerActor {
             // A client has no record to change.
             MemberListMessage::Leave
             | MemberListMessage::Membership(_)
-            | MemberListMessage::Timer(_)
-            | MemberListMessage::Superseded { .. } => {}
+            | MemberListMessage::Timer(_) => {}
         }
         Ok(())
     }
@@ -118,18 +116,18 @@ impl FollowerState {
                 (None, None) => Err(ContactError::Unreachable("no address is known".into())),
             };
             let answer = asked.map_err(|error| error.to_string()).and_then(|answer: ClusterTopology| {
-                Topology::try_from(answer).map_err(|error| error.to_string())
+                // Without members it says that nothing has changed.
+                let changed = Some(answer).filter(|answer| !answer.members.is_empty());
+                changed.map(Topology::try_from).transpose().map_err(|error| error.to_string())
             });
-            let whom = member.map(|member| member.id);
-            drop(myself.cast(MemberListMessage::Followed(answer.map_err(|error| (whom, error)))));
+            drop(myself.cast(MemberListMessage::Followed(answer)));
         });
     }
 
-    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Topology, (Option<MemberId>, String)>) {
+    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Option<Topology>, String>) {
         match answer {
-            // Without members it says that nothing has changed.
-            Ok(topology) if topology.is_empty() => {}
-            Ok(topology) => {
+            Ok(None) => {}
+            Ok(Some(topology)) => {
                 let input = topology::Input::Changed {
                     active: topology.members().to_vec(),
                     dead: Vec::new(),
@@ -140,9 +138,9 @@ impl FollowerState {
                     drop(joined.send(Ok(())));
                 }
             }
-            Err((whom, reason)) => {
+            Err(reason) => {
                 self.node.metrics.failed_sends.add_one();
-                tracing::debug!(?whom, %reason, "no topology");
+                tracing::debug!(%reason, "no topology");
                 if Instant::now() >= self.give_up
                     && let Some(joined) = self.joined.take()
                 {

@@ -43,7 +43,7 @@ impl Actor for RemotingActor {
     async fn post_stop(&self, _: ActorRef<RemotingMessage>, state: &mut RemotingArguments) -> Result<(), ActorProcessingErr> {
         state.node.remoting.forget_all("this node shuts down");
         if let Some(acceptor) = state.acceptor.take() {
-            acceptor.shutdown().await;
+            acceptor.shutdown("this node shuts down").await;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use gristmill_core::Address;
 use gristmill_messages::MemberId;
-use gristmill_transport::{Backoff, CallError, ConnectError, Connection, Lane};
+use gristmill_transport::{Backoff, CallError, ConnectError, Connection, Lane, RefusalKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -26,8 +26,6 @@ pub(crate) enum NoConnection {
     Unreachable(String),
     #[error("refused: {0}")]
     Refused(String),
-    #[error("another process listens there: {0}")]
-    Superseded(MemberId),
 }
 
 impl NoConnection {
@@ -39,7 +37,12 @@ impl NoConnection {
 impl From<ConnectError> for NoConnection {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::WrongMember { found, .. } => Self::Superseded(found),
+            // What it is that answers there is a matter for the membership.
+            ConnectError::Refused { refusal, .. } | ConnectError::RefusedByPeer { refusal, .. }
+                if refusal.kind == RefusalKind::WrongMember =>
+            {
+                Self::unreachable(refusal)
+            }
             refused if refused.is_permanent() => Self::Refused(refused.to_string()),
             other => Self::Unreachable(other.to_string()),
         }
@@ -57,7 +60,6 @@ impl From<NoConnection> for ContactError {
         match error {
             NoConnection::Unreachable(reason) => Self::Unreachable(reason),
             NoConnection::Refused(reason) => Self::Refused(reason),
-            NoConnection::Superseded(by) => Self::Superseded(by),
         }
     }
 }
@@ -228,8 +230,6 @@ impl Actor for EndpointActor {
                 }
             }
             EndpointMessage::Dialed(lane, dialed) => {
-                let peer = state.arguments.peer;
-                let handler = Arc::clone(&state.arguments.dialer.handler);
                 let dialing = state.lane(lane);
                 let result = match dialed {
                     Ok(connection) => {
@@ -240,10 +240,7 @@ impl Actor for EndpointActor {
                     }
                     Err(error) => {
                         let error = NoConnection::from(error);
-                        if let NoConnection::Superseded(by) = error {
-                            handler.superseded(peer, by);
-                        }
-                        let pause = dialing.backoff.next_delay(&mut rand::rng());
+                        let pause = dialing.backoff.next(rand::random());
                         dialing.failed = Some((error.clone(), Instant::now() + pause));
                         Err(error)
                     }

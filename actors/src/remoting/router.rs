@@ -1,14 +1,12 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use gristmill_core::request::NotDeliveredReason;
-use gristmill_messages::MemberId;
 use gristmill_messages::remote::SystemActor;
-use gristmill_transport::{CloseReason, Connection, Handler, IncomingRequest, Peer, Target};
+use gristmill_transport::{Admission, CloseReason, Connection, Handler, IncomingRequest, Peer, Refusal, RefusalKind, Target};
 
 use crate::event::ClusterEvent;
 use crate::grain::{Envelope, ReplyTo};
 use crate::inbox::{PeerRequest, not_delivered};
-use crate::member_list::MemberListMessage;
 use crate::node::Node;
 
 /// Takes what peers send to where it belongs, in the reader task of their connection: a grain's message straight into
@@ -26,13 +24,6 @@ impl Router {
 
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
         self.node.get().and_then(Weak::upgrade)
-    }
-
-    /// Another process answers where `old` was.
-    pub(super) fn superseded(&self, old: MemberId, by: MemberId) {
-        if let Some(parts) = self.node().as_deref().and_then(Node::parts) {
-            parts.member_list.send(MemberListMessage::Superseded { old, by });
-        }
     }
 }
 
@@ -106,4 +97,14 @@ pub(crate) fn refuse_unknown(node: &Node, request: PeerRequest) {
     node.metrics.malformed.add_one();
     let detail = format!("unexpected {}", request.name());
     request.refuse(NotDeliveredReason::Malformed, detail);
+}
+
+impl Admission for Router {
+    fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let node = self.node().ok_or_else(|| Refusal::new(RefusalKind::ShuttingDown, "the node shuts down"))?;
+        if node.view.load().topology.blocked().binary_search(&peer.member).is_ok() {
+            return Err(Refusal::new(RefusalKind::Blocked, "the member is quarantined"));
+        }
+        Ok(())
+    }
 }
