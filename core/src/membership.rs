@@ -3,8 +3,8 @@
 //! # What it guarantees, and what not
 //! - While the network is connected, all tables become equal some time after the last change, whatever was lost,
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
-//! - A member that is dead or removed never comes back under its id while that is remembered (`quarantine_ttl` plus
-//!   `tombstone_ttl`). A restarted process has a new id and supersedes its predecessor at the address at once.
+//! - A member that is dead or removed never comes back under its id while that is remembered: `quarantine_ttl` plus
+//!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
 //! - A member is declared dead only after a suspicion that it had time to refute, by the decision of an operator, or
 //!   because another process runs at its address. A failed send kills nobody. A node that was stalled gives the others
 //!   the time that it missed.
@@ -110,7 +110,7 @@ pub enum Phase {
 enum Task {
     ProbeTimeout(ProbeSequence),
     Suspicion(MemberId),
-    /// Dead becomes removed, removed is forgotten.
+    /// The next step of forgetting a member.
     Expire(MemberId),
     Probe,
     Gossip,
@@ -247,6 +247,8 @@ impl Membership {
             let expires = self.agenda.deadline(Task::Expire(record.id())).is_some();
             assert_eq!(expires, record.is_terminal(), "every end is forgotten: {record:?}");
         }
+        let remembered = |id| self.agenda.deadline(Task::Expire(id)).is_some() && self.table.get(id).is_none();
+        assert!(self.table.lapsed().all(remembered), "what has lapsed is forgotten");
         let is_living = |id| self.table.get(id).is_some_and(|record| !record.is_terminal());
         assert!(self.detector.watched().all(is_living), "only the living are probed");
         assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
@@ -362,7 +364,8 @@ impl Membership {
     /// dead do not go on for ever.
     fn hears(&self, from: MemberId, message: &Message, records: &[Record], out: &mut Outbox) -> bool {
         let Some(known) = self.table.get(from) else {
-            let introduced = records.iter().any(|record| record.id() == from && !record.is_terminal());
+            let introduces = |record: &Record| record.id() == from && !record.is_terminal();
+            let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
             if !introduced {
                 out.event(Event::SenderUnknown { member: from });
             }
@@ -508,15 +511,19 @@ impl Membership {
         out.event(Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason });
     }
 
-    /// The quarantine of a dead member or the memory of a removed one is over.
+    /// The next step of forgetting: dead, removed, lapsed, unknown.
     fn expire(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        let Some(record) = self.table.get(member) else { return };
-        if record.status() == MemberStatus::Dead {
-            let removed = record.claimed(Verdict::Removed, self.me().id());
-            self.learn(now, &removed, out);
-        } else {
-            self.news.remove(member);
-            self.table.forget(member);
+        match self.table.get(member) {
+            Some(record) if record.status() == MemberStatus::Dead => {
+                let removed = record.claimed(Verdict::Removed, self.me().id());
+                self.learn(now, &removed, out);
+            }
+            Some(_) => {
+                self.news.remove(member);
+                self.table.lapse(member);
+                self.agenda.schedule(Task::Expire(member), now + self.config.lapse_ttl());
+            }
+            None => self.table.forget(member),
         }
     }
 
@@ -547,6 +554,7 @@ impl Membership {
         }
         self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
         if from.is_none() {
+            self.agenda.cancel(Task::Expire(id));
             self.detector.watch(id, &mut self.rng);
         }
         match to {

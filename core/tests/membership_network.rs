@@ -1,7 +1,7 @@
 //! Several machines on one virtual clock and one virtual network.
 
 mod membership_network {
-    pub mod network;
+    pub(crate) mod network;
 }
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn a_crashed_member_is_suspected_then_dead_everywhere_then_forgotten() {
     network.crash(3);
     assert!(network.run_until(5 * SECOND, |network| network.all_see(3, Some(Dead))), "{network:?}");
     for node in [1, 2, 4] {
-        assert_eq!(network.statuses_seen(node, 3).get(1..), Some(&[Suspect, Dead][..]), "seen by {node}");
+        assert!(network.statuses_seen(node, 3).ends_with(&[Up, Suspect, Dead]), "seen by {node}");
         assert_eq!(network.member(node).blocked().len(), 1);
         assert!(network.member(node).active().iter().all(|member| member.id != id(3)));
     }
@@ -108,7 +108,7 @@ fn a_leaving_member_is_leaving_then_removed_everywhere_and_nobody_suspects_it() 
     assert!(network.run_until(SECOND, |network| [1, 2, 4].iter().all(|node| network.sees(*node, 3) == Some(Removed))));
     network.run(2 * SECOND);
     for node in [1, 2, 4] {
-        assert_eq!(network.statuses_seen(node, 3).get(1..), Some(&[Leaving, Removed][..]));
+        assert!(network.statuses_seen(node, 3).ends_with(&[Up, Leaving, Removed]), "seen by {node}");
     }
     assert!(network.is_converged());
 }
@@ -180,7 +180,7 @@ fn islands_that_formed_apart_merge_when_they_can_reach_each_other() {
     for node in 1..=4 {
         network.spawn(node, node, &[1, 2]);
     }
-    assert!(network.run_until(2 * SECOND, Network::all_up));
+    assert!(network.run_until(2 * SECOND, |network| network.all_up() && network.is_converged()));
     assert_eq!(network.islands(), 2);
     network.heal();
     assert!(network.run_until(3 * SECOND, |network| network.is_converged() && network.islands() == 1), "{network:?}");
@@ -283,7 +283,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     // proves MG-1.3, MG-2.4
     #[test]

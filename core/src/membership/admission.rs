@@ -48,19 +48,20 @@ impl Membership {
         if joiner.stage() == Stage::Removed {
             return blocked("it says that it has left".into(), Duration::ZERO);
         }
-        let Some(known) = self.table.get(joiner.id()) else {
-            let full = || blocked("the cluster has as many members as it may".into(), self.config.tombstone_ttl);
-            return self.table.is_full().then(full).flatten();
-        };
-        if !known.is_terminal() {
-            return None;
+        let expires = self.agenda.deadline(Task::Expire(joiner.id())).map_or(Duration::ZERO, |at| at.since(now));
+        match self.table.get(joiner.id()).map(Record::status) {
+            Some(MemberStatus::Dead) => {
+                let reason = self.table.reason(joiner.id()).map_or_else(String::new, |reason| reason.to_string());
+                blocked(reason, expires + self.config.tombstone_ttl + self.config.lapse_ttl())
+            }
+            Some(MemberStatus::Removed) => blocked("it was removed".into(), expires + self.config.lapse_ttl()),
+            Some(_) => None,
+            None if self.table.has_lapsed(joiner.id()) => blocked("it was removed".into(), expires),
+            None if self.table.is_full() => {
+                blocked("the cluster has as many members as it may".into(), self.config.tombstone_ttl)
+            }
+            None => None,
         }
-        let expires = self.agenda.deadline(Task::Expire(known.id())).map_or(Duration::ZERO, |at| at.since(now));
-        if known.status() == MemberStatus::Dead {
-            let reason = self.table.reason(known.id()).map_or_else(String::new, |reason| reason.to_string());
-            return blocked(reason, expires + self.config.tombstone_ttl);
-        }
-        blocked("it was removed".into(), expires)
     }
 
     fn admit(&mut self, now: Timestamp, joiner: &Record, out: &mut Outbox) -> JoinAnswer {

@@ -28,7 +28,8 @@ pub struct Config {
     /// How long a dead member's id is refused. 60 s.
     pub quarantine_ttl: Duration,
     /// How long it is remembered that a member has left or that its quarantine is over, so that no stale news of it is
-    /// believed. 120 s (a guess: far above the age of any message in flight). Longer: memory under churn.
+    /// believed. 120 s (a guess: far above the age of any message in flight). Longer: memory under churn. For half as
+    /// long again the id is not admitted, so that by then no member remembers it.
     pub tombstone_ttl: Duration,
     /// First pause before the seeds are asked again; doubles, with jitter. 100 ms (a guess).
     pub join_retry_min: Duration,
@@ -163,6 +164,10 @@ impl Config {
     pub(super) fn suspicion_timeout(&self, members: usize) -> Duration {
         let spread = libm::log10(members.max(1) as f64).max(1.0);
         self.probe_interval.saturating_mul(self.suspicion_multiplier).mul_f64(spread)
+    }
+
+    pub(super) fn lapse_ttl(&self) -> Duration {
+        self.tombstone_ttl / 2
     }
 
     pub(super) fn retransmits(&self, members: usize) -> u32 {

@@ -56,10 +56,14 @@ struct Entry {
 }
 
 /// This node's own record and those of at most `capacity - 1` others.
+///
+/// A tombstone that has served its time *lapses* before it is forgotten: it says nothing to others any more, and only
+/// keeps this node from admitting the id again while tombstones on other nodes, a little younger, would bury it.
 #[derive(Debug)]
 pub(super) struct Table {
     me: Record,
     others: BTreeMap<MemberId, Entry>,
+    lapsed: BTreeMap<MemberId, Address>,
     capacity: usize,
     digest: TableDigest,
 }
@@ -67,7 +71,7 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(me: Record, capacity: usize) -> Self {
         let digest = TableDigest(share(&me));
-        Self { me, others: BTreeMap::new(), capacity, digest }
+        Self { me, others: BTreeMap::new(), lapsed: BTreeMap::new(), capacity, digest }
     }
 
     pub(super) const fn me(&self) -> &Record {
@@ -97,7 +101,7 @@ impl Table {
 
     /// Whether anything is remembered of a member at this address, be it dead or removed.
     pub(super) fn knows_of(&self, address: &Address) -> bool {
-        self.others().any(|record| record.member().address == *address)
+        self.others().map(|record| &record.member().address).chain(self.lapsed.values()).any(|known| known == address)
     }
 
     /// Members that count for timeouts and retransmissions, this one included.
@@ -106,7 +110,7 @@ impl Table {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.others.len() + 1 >= self.capacity
+        self.others.len() + self.lapsed.len() + 1 >= self.capacity
     }
 
     pub(super) const fn digest(&self) -> TableDigest {
@@ -131,6 +135,7 @@ impl Table {
             if full {
                 return Merged { refused: Some(Refusal::TableFull), ..none };
             }
+            self.lapsed.remove(&incoming.id());
             self.digest.exchange(0, share(incoming));
             let entry = Entry { record: incoming.clone(), reason: None, synced_at: None };
             self.others.insert(incoming.id(), entry);
@@ -145,10 +150,24 @@ impl Table {
         Merged { changed, rewritten, from: Some(from), to: entry.record.status(), refused }
     }
 
-    pub(super) fn forget(&mut self, id: MemberId) {
+    /// The record is gone; its id is remembered until it is forgotten.
+    pub(super) fn lapse(&mut self, id: MemberId) {
         if let Some(entry) = self.others.remove(&id) {
             self.digest.exchange(share(&entry.record), 0);
+            self.lapsed.insert(id, entry.record.member().address.clone());
         }
+    }
+
+    pub(super) fn has_lapsed(&self, id: MemberId) -> bool {
+        self.lapsed.contains_key(&id)
+    }
+
+    pub(super) fn lapsed(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.lapsed.keys().copied()
+    }
+
+    pub(super) fn forget(&mut self, id: MemberId) {
+        self.lapsed.remove(&id);
     }
 
     pub(super) fn set_reason(&mut self, id: MemberId, reason: QuarantineReason) {

@@ -14,20 +14,20 @@ use gristmill_messages::MemberId;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-pub fn id(node: u128) -> MemberId {
+pub(crate) fn id(node: u128) -> MemberId {
     MemberId::new(node)
 }
 
-pub fn address(host: u128) -> Address {
+pub(crate) fn address(host: u128) -> Address {
     format!("node:{host}").into()
 }
 
 /// In percent of all messages.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    pub lost: u32,
-    pub duplicated: u32,
-    pub reordered: bool,
+pub(crate) struct Faults {
+    pub(crate) lost: u32,
+    pub(crate) duplicated: u32,
+    pub(crate) reordered: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -47,8 +47,8 @@ struct Node {
     crashed: bool,
 }
 
-pub struct Network {
-    pub faults: Faults,
+pub(crate) struct Network {
+    pub(crate) faults: Faults,
     now: Timestamp,
     nodes: BTreeMap<u128, Node>,
     queue: BTreeMap<(Timestamp, u64), Delivery>,
@@ -60,7 +60,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             faults: Faults::default(),
             now: Timestamp::ZERO,
@@ -75,7 +75,7 @@ impl Network {
     }
 
     /// A new process `node` on `host`, which starts with the given hosts as seeds.
-    pub fn spawn(&mut self, node: u128, host: u128, seeds: &[u128]) {
+    pub(crate) fn spawn(&mut self, node: u128, host: u128, seeds: &[u128]) {
         let host = address(host);
         let machine = Membership::new(
             Config::test(),
@@ -87,23 +87,23 @@ impl Network {
         self.input(node, Input::Start { seeds: seeds.iter().copied().map(address).collect() });
     }
 
-    pub fn crash(&mut self, node: u128) {
+    pub(crate) fn crash(&mut self, node: u128) {
         self.nodes.get_mut(&node).unwrap().crashed = true;
     }
 
     /// The process stands still; what reaches it waits.
-    pub fn freeze(&mut self, node: u128) {
+    pub(crate) fn freeze(&mut self, node: u128) {
         self.nodes.get_mut(&node).unwrap().frozen = Some(Vec::new());
     }
 
-    pub fn thaw(&mut self, node: u128) {
+    pub(crate) fn thaw(&mut self, node: u128) {
         let waiting = self.nodes.get_mut(&node).unwrap().frozen.take().unwrap();
         for delivery in waiting {
             self.deliver(delivery);
         }
     }
 
-    pub fn cut(&mut self, one_side: &[u128], other_side: &[u128]) {
+    pub(crate) fn cut(&mut self, one_side: &[u128], other_side: &[u128]) {
         for one in one_side {
             for other in other_side {
                 self.cut.insert((*one, *other));
@@ -112,20 +112,20 @@ impl Network {
         }
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.cut.clear();
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
 
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
     /// Whether the condition held within the time; the clock stops there.
-    pub fn run_until(&mut self, time: Duration, condition: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, time: Duration, condition: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + time;
         while !condition(self) {
             let due = self.queue.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= end);
@@ -139,7 +139,7 @@ impl Network {
         true
     }
 
-    pub fn input(&mut self, node: u128, input: Input) {
+    pub(crate) fn input(&mut self, node: u128, input: Input) {
         let process = self.nodes.get_mut(&node).unwrap();
         if process.crashed {
             return;
@@ -152,45 +152,45 @@ impl Network {
         }
     }
 
-    pub fn member(&self, node: u128) -> &Membership {
+    pub(crate) fn member(&self, node: u128) -> &Membership {
         &self.nodes[&node].machine
     }
 
-    pub fn phase(&self, node: u128) -> Phase {
+    pub(crate) fn phase(&self, node: u128) -> Phase {
         self.member(node).phase()
     }
 
-    pub fn events(&self, node: u128) -> &[Event] {
+    pub(crate) fn events(&self, node: u128) -> &[Event] {
         &self.nodes[&node].events
     }
 
-    pub fn count(&self, kind: impl Fn(&Event) -> bool) -> usize {
+    pub(crate) fn count(&self, kind: impl Fn(&Event) -> bool) -> usize {
         self.nodes.values().flat_map(|node| &node.events).filter(|event| kind(event)).count()
     }
 
-    pub fn sent_to(&self, node: u128) -> u64 {
+    pub(crate) fn sent_to(&self, node: u128) -> u64 {
         self.sent.get(&node).copied().unwrap_or(0)
     }
 
     /// Processes that run and take part, or try to.
-    pub fn live(&self) -> impl Iterator<Item = u128> + '_ {
+    pub(crate) fn live(&self) -> impl Iterator<Item = u128> + '_ {
         let runs = |node: &Node| !node.crashed && node.frozen.is_none() && node.machine.phase() != Phase::Stopped;
         self.nodes.iter().filter(move |(_, node)| runs(node)).map(|(node, _)| *node)
     }
 
-    pub fn sees(&self, node: u128, other: u128) -> Option<MemberStatus> {
+    pub(crate) fn sees(&self, node: u128, other: u128) -> Option<MemberStatus> {
         self.member(node).status(id(other))
     }
 
-    pub fn all_see(&self, other: u128, status: Option<MemberStatus>) -> bool {
+    pub(crate) fn all_see(&self, other: u128, status: Option<MemberStatus>) -> bool {
         self.live().all(|node| self.sees(node, other) == status)
     }
 
-    pub fn all_up(&self) -> bool {
+    pub(crate) fn all_up(&self) -> bool {
         self.live().all(|node| self.phase(node) == Phase::Up)
     }
 
-    pub fn statuses_seen(&self, node: u128, other: u128) -> Vec<MemberStatus> {
+    pub(crate) fn statuses_seen(&self, node: u128, other: u128) -> Vec<MemberStatus> {
         let status = |event: &Event| match event {
             Event::StatusChanged { member, to, .. } if member.id == id(other) => Some(*to),
             _ => None,
@@ -199,14 +199,14 @@ impl Network {
     }
 
     /// How many groups of live nodes there are that do not know each other as active.
-    pub fn islands(&self) -> usize {
+    pub(crate) fn islands(&self) -> usize {
         let groups: BTreeSet<Vec<u128>> = self.live().map(|node| self.active(node)).collect();
         groups.len()
     }
 
     /// Whether the live nodes of each island hold the same records, and the same digest, and know only live nodes as
     /// active; digests alone would prove themselves.
-    pub fn is_converged(&self) -> bool {
+    pub(crate) fn is_converged(&self) -> bool {
         let known = |node: u128| -> Vec<_> {
             let records = self.member(node).records().filter(|record| record.status() != MemberStatus::Removed);
             let mut known: Vec<_> =
