@@ -1,1 +1,671 @@
-//! To come.
+//! Who is in the cluster: the membership table of one node and the protocol that keeps it.
+//!
+//! # What it guarantees, and what not
+//! - While the network is connected, all tables become equal some time after the last change, whatever was lost,
+//!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
+//! - A member that is dead or removed never comes back under its id while that is remembered: `quarantine_ttl` plus
+//!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
+//! - A member is declared dead only after a suspicion that it had time to refute, by the decision of an operator, or
+//!   because another process runs at its address. A failed send kills nobody. A node that was stalled gives the others
+//!   the time that it missed.
+//! - A dead member is not sent to. When it speaks it is told, and stops ([`Event::Evicted`]). Two sides of a partition
+//!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
+//!   should go on serving in between is not decided here.
+//! - It does not withstand members that lie.
+//!
+//! # The way of a member
+//! ```text
+//!                      ping of a member            Input::Leave            drained, or time is up
+//!   Start ──> Joining ─────────────────────> Up ──────────────> Leaving ─────────────────────────> Removed
+//!                │                           │  ^                  │                                  ^
+//!                └───────────┬───────────────┘  │ refuted          │                                  │
+//!                            │ probe unanswered │ (incarnation+1)  │                                  │
+//!                            v                  │                  │                quarantine is over │
+//!                         Suspect <─────────────┴──────────────────┘                                  │
+//!                            │ suspicion timeout                                                      │
+//!                            └──────────────────────────────────> Dead ───────────────────────────────┘
+//! ```
+//! A joiner asks all seeds. Who accepts registers it as joining and pings it at once; the ping proves that members reach
+//! it, and the joiner writes itself up. So a join takes one round trip.
+//!
+//! # Source
+//! SWIM (Das, Gupta, Motivala, DSN 2002), sections 3 and 4: round-robin probes, suspicion, piggybacked updates.
+//! hashicorp/memberlist for the scaling of timeouts and retransmissions, and for full exchanges. Deviations: no
+//! indirect probes (the transport is TCP, which turns loss into delay); death is final for an id instead of refutable,
+//! because an id lives as long as its process; the stage of a member is ordered before its incarnation; full exchanges
+//! happen when digests differ instead of periodically.
+//!
+//! # How it is driven
+//! ```
+//! use gristmill_core::membership::{Config, Effect, Event, Input, Membership};
+//! use gristmill_core::{Member, Outbox, Timestamp};
+//! use gristmill_messages::MemberId;
+//!
+//! let me = Member::new(MemberId::new(1), "10.0.0.1:4000", ["cart".into()]);
+//! let mut membership = Membership::new(Config::lan(), me, 7);
+//! let mut out = Outbox::new();
+//! membership.handle(Timestamp::ZERO, Input::Start { seeds: vec![] }, &mut out);
+//! assert!(out.drain_events().any(|event| event == Event::Joined));
+//! assert!(out.drain_effects().all(|effect| matches!(effect, Effect::SetTimer { .. })));
+//! assert_eq!(membership.active().len(), 1);
+//! ```
+
+mod admission;
+mod agenda;
+mod config;
+mod dissemination;
+mod event;
+mod failure_detector;
+mod join;
+mod leave;
+mod message;
+mod record;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use alloc::vec::Vec;
+
+use gristmill_messages::{Incarnation, MemberId};
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::SliceRandom;
+
+pub use agenda::TimerEpoch;
+pub use config::{Config, ConfigError};
+pub use event::{Event, JoinError, Quarantine, QuarantineReason, Refusal, SeedFailure};
+pub use failure_detector::ProbeSequence;
+pub use message::{ContactFailure, Effect, Input, JoinAnswer, Message};
+pub use record::{Claim, Record, Stage, Verdict};
+pub use table::TableDigest;
+pub use wire::{WireError, WireMessage};
+
+use crate::{Member, MemberStatus, Timestamp};
+use agenda::Agenda;
+use dissemination::{Dissemination, Urgency};
+use failure_detector::FailureDetector;
+use join::{Contacts, Joining};
+use table::Table;
+
+type Outbox = crate::Outbox<Effect, Event>;
+
+/// Where this node is in its own life. A machine lives once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Before the start.
+    Idle,
+    /// Asks the seeds.
+    Joining,
+    /// Takes part.
+    Up,
+    /// Drains, or spreads the word that it is gone.
+    Leaving,
+    /// Left, evicted, or never joined.
+    Stopped,
+}
+
+/// What is due at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    ProbeTimeout(ProbeSequence),
+    Suspicion(MemberId),
+    /// The next step of forgetting a member.
+    Expire(MemberId),
+    Probe,
+    Gossip,
+    JoinRetry,
+    JoinDeadline,
+    Form,
+    Contact,
+    DrainDeadline,
+    Linger,
+}
+
+/// The membership as one node sees it. See the [module](self).
+#[derive(Debug)]
+pub struct Membership {
+    config: Config,
+    phase: Phase,
+    table: Table,
+    joining: Joining,
+    contacts: Contacts,
+    detector: FailureDetector,
+    news: Dissemination,
+    agenda: Agenda<Task>,
+    rng: Xoshiro256PlusPlus,
+}
+
+impl Membership {
+    /// A node that has not started. `config` is one that [`Config::validate`] accepts; `me.id` is new for each process
+    /// and each machine; `seed` is random and decides the order of probes and the targets of gossip.
+    #[must_use]
+    pub fn new(config: Config, me: Member, seed: u64) -> Self {
+        debug_assert_eq!(config.validate(), Ok(()));
+        let me = Record::new(me, Incarnation::default(), Stage::Joining);
+        Self {
+            phase: Phase::Idle,
+            table: Table::new(me, config.max_members),
+            joining: Joining::default(),
+            contacts: Contacts::default(),
+            detector: FailureDetector::default(),
+            news: Dissemination::default(),
+            agenda: Agenda::new(),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            config,
+        }
+    }
+
+    /// Decides what follows from one input.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
+        match self.phase {
+            Phase::Idle | Phase::Stopped => self.handle_outside(now, input, out),
+            Phase::Joining | Phase::Up | Phase::Leaving => self.handle_inside(now, input, out),
+        }
+        if !self.news.is_empty() && self.agenda.deadline(Task::Gossip).is_none() {
+            self.agenda.schedule(Task::Gossip, now + self.config.gossip_interval);
+        }
+        if let Some((epoch, after)) = self.agenda.arm(now) {
+            out.effect(Effect::SetTimer { epoch, after });
+        }
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// All that is known, this node's own record first, dead and removed members included.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.table.records()
+    }
+
+    /// The status of one member, if it is known.
+    #[must_use]
+    pub fn status(&self, member: MemberId) -> Option<MemberStatus> {
+        self.table.get(member).map(Record::status)
+    }
+
+    /// The members that own keys, by id: those that are up, suspected ones included.
+    #[must_use]
+    pub fn active(&self) -> Vec<Member> {
+        self.members(Record::is_active)
+    }
+
+    /// The dead members that are still in quarantine, by id.
+    #[must_use]
+    pub fn dead(&self) -> Vec<Member> {
+        self.members(|record| record.status() == MemberStatus::Dead)
+    }
+
+    /// The quarantine list.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<Quarantine> {
+        let dead = self.table.others().filter(|record| record.status() == MemberStatus::Dead);
+        let quarantine = |record: &Record| {
+            let until = self.agenda.deadline(Task::Expire(record.id()))?;
+            let reason = self.table.reason(record.id())?;
+            Some(Quarantine { member: record.member().clone(), reason, until })
+        };
+        dead.filter_map(quarantine).collect()
+    }
+
+    /// This node's own record.
+    #[must_use]
+    pub const fn me(&self) -> &Record {
+        self.table.me()
+    }
+
+    /// The digest of the table: equal on all nodes when they agree.
+    #[must_use]
+    pub const fn digest(&self) -> TableDigest {
+        self.table.digest()
+    }
+
+    /// Where this node is in its own life.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Panics when the state contradicts itself; `handle` calls it in debug builds.
+    #[allow(clippy::missing_panics_doc)] // the summary says it
+    pub fn check_invariants(&self) {
+        self.table.check_invariants();
+        let stage_fits = match self.phase {
+            Phase::Idle | Phase::Joining => self.me().stage() == Stage::Joining,
+            Phase::Up => self.me().stage() == Stage::Up,
+            Phase::Leaving => self.me().stage() >= Stage::Leaving,
+            Phase::Stopped => self.news.is_empty() && self.agenda.tasks().next().is_none(),
+        };
+        assert!(stage_fits, "{:?} does not fit {:?}", self.me(), self.phase);
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        assert_eq!(self.me().claim(), None, "a running node has refuted every claim");
+        for record in self.table.others() {
+            let suspected = self.agenda.deadline(Task::Suspicion(record.id())).is_some();
+            assert_eq!(suspected, record.status() == MemberStatus::Suspect, "every suspicion ends: {record:?}");
+            let expires = self.agenda.deadline(Task::Expire(record.id())).is_some();
+            assert_eq!(expires, record.is_terminal(), "every end is forgotten: {record:?}");
+        }
+        let remembered = |id| self.agenda.deadline(Task::Expire(id)).is_some() && self.table.get(id).is_none();
+        assert!(self.table.lapsed().all(remembered), "what has lapsed is forgotten");
+        let is_living = |id| self.table.get(id).is_some_and(|record| !record.is_terminal());
+        assert!(self.detector.watched().all(is_living), "only the living are probed");
+        assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
+        let timed = |sequence| self.agenda.deadline(Task::ProbeTimeout(sequence)).is_some();
+        assert!(self.detector.waiting().all(timed), "every probe ends");
+    }
+
+    /// Before the start and after the end.
+    fn handle_outside(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Start { seeds } if self.phase == Phase::Idle => self.start(now, seeds, out),
+            // A timer may be on its way when the machine stops.
+            Input::Timer(_) => {}
+            other => {
+                out.event(Event::NotStarted { input: other.name() });
+                if let Input::JoinRequested { request, .. } = other {
+                    let idle = self.phase == Phase::Idle;
+                    let answer = if idle { JoinAnswer::NotReady } else { JoinAnswer::ShuttingDown };
+                    out.effect(Effect::AnswerJoin { request, answer });
+                }
+            }
+        }
+    }
+
+    fn handle_inside(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Start { .. } => out.event(Event::AlreadyStarted),
+            Input::Discovered { addresses } => self.discovered(now, addresses, out),
+            Input::JoinAnswered { address, answer } => self.join_answered(now, &address, answer, out),
+            Input::JoinFailed { address, failure } => self.join_failed(now, &address, failure, out),
+            Input::JoinRequested { request, joiner } => self.join_requested(now, request, &joiner, out),
+            Input::Received { from, message } => self.received(now, from, message, out),
+            Input::Unreachable { member } => self.detector.hasten(member),
+            Input::Superseded { old, by } => self.supersede(now, old, by, out),
+            Input::Down { member } => self.down(now, member, out),
+            Input::Timer(epoch) => self.timer(now, epoch, out),
+            Input::Leave => self.leave(now, out),
+            Input::Drained => self.drained(now, out),
+        }
+    }
+
+    fn timer(&mut self, now: Timestamp, epoch: TimerEpoch, out: &mut Outbox) {
+        if !self.agenda.fired(epoch) {
+            return;
+        }
+        // So late a timer means that this process stood still, and answers may wait unread in its queues: nobody is
+        // judged by time that this node did not live through.
+        let late = self.agenda.lateness(now);
+        if late >= self.config.probe_timeout {
+            self.agenda.postpone(late, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
+        }
+        while let Some(task) = self.agenda.pop_due(now) {
+            match task {
+                Task::ProbeTimeout(sequence) => self.probe_timed_out(now, sequence, out),
+                Task::Suspicion(member) => {
+                    self.judge(now, member, Verdict::Dead, QuarantineReason::SuspicionExpired, out);
+                }
+                Task::Expire(member) => self.expire(now, member, out),
+                Task::Probe => self.probe(now, out),
+                Task::Gossip => self.gossip(out),
+                Task::JoinRetry => self.retry_join(now, out),
+                Task::JoinDeadline => self.join_deadline(now, out),
+                Task::Form => self.form_due(now, out),
+                Task::Contact => self.contact_due(now, out),
+                Task::DrainDeadline => self.drained(now, out),
+                Task::Linger => self.left(out),
+            }
+        }
+    }
+
+    // Messages
+
+    fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
+        let (records, digest) = match &message {
+            Message::Ping { updates, digest, .. }
+            | Message::PingAck { updates, digest, .. }
+            | Message::Gossip { updates, digest } => (updates, Some(*digest)),
+            Message::Sync { records, .. } => (records, None),
+        };
+        if !self.hears(from, &message, records, out) {
+            return;
+        }
+        let mut news = false;
+        for record in records {
+            news |= self.learn(now, record, out);
+            if self.phase == Phase::Stopped {
+                return;
+            }
+        }
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way.
+        let differs = digest.is_some_and(|digest| digest != self.table.digest()) && !news;
+        match message {
+            Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
+            Message::PingAck { sequence, .. } => {
+                if self.detector.answered(sequence, from) {
+                    self.agenda.cancel(Task::ProbeTimeout(sequence));
+                }
+            }
+            Message::Gossip { .. } => {}
+            Message::Sync { records, reply_wanted } => {
+                if reply_wanted {
+                    self.reply_sync(from, &records, out);
+                }
+            }
+        }
+        if differs && self.phase != Phase::Joining {
+            self.sync(now, from, out);
+        }
+    }
+
+    /// Whether anything of the message may be believed. Its sender is a living member or introduces itself. Nothing is
+    /// learned from the dead: they are told, when they ask for an answer, so that two nodes that hold each other for
+    /// dead do not go on for ever.
+    fn hears(&self, from: MemberId, message: &Message, records: &[Record], out: &mut Outbox) -> bool {
+        let Some(known) = self.table.get(from) else {
+            let introduces = |record: &Record| record.id() == from && !record.is_terminal();
+            let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
+            if !introduced {
+                out.event(Event::SenderUnknown { member: from });
+            }
+            return introduced;
+        };
+        if known.is_terminal() && matches!(message, Message::Ping { .. }) {
+            let message = Message::Gossip { updates: [known.clone()].into(), digest: self.table.digest() };
+            out.effect(Effect::Send { to: from, address: known.member().address.clone(), message });
+        }
+        from != self.me().id() && !known.is_terminal()
+    }
+
+    fn pinged(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        if self.phase == Phase::Joining {
+            self.joining.reached = true;
+            self.join_if_ready(now, out);
+        }
+        // Who leaves says so to all who ask: there may be no other occasion.
+        let updates = self.updates_for(from, self.phase == Phase::Leaving);
+        self.send(from, Message::PingAck { sequence, updates, digest: self.table.digest() }, out);
+    }
+
+    fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        let updates = self.updates_for(to, true);
+        self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
+    }
+
+    /// Compares tables in full with a peer whose digest differs, at most once in each `sync_interval`.
+    fn sync(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
+        let recent = |at: Timestamp| now.since(at) < self.config.sync_interval;
+        if !self.table.synced_at(with).is_some_and(recent) {
+            self.table.set_synced_at(with, now);
+            let records = self.table.records().cloned().collect();
+            self.send(with, Message::Sync { records, reply_wanted: true }, out);
+        }
+    }
+
+    /// Sends what the other knows less of. Tombstones only where the other believes in the member.
+    fn reply_sync(&self, to: MemberId, theirs: &[Record], out: &mut Outbox) {
+        let theirs: alloc::collections::BTreeMap<_, _> = theirs.iter().map(|record| (record.id(), record)).collect();
+        let lacks = |record: &&Record| match theirs.get(&record.id()) {
+            Some(known) => known != record,
+            None => record.status() != MemberStatus::Removed,
+        };
+        let records: Vec<_> = self.table.records().filter(lacks).cloned().collect();
+        if !records.is_empty() {
+            self.send(to, Message::Sync { records, reply_wanted: false }, out);
+        }
+    }
+
+    fn gossip(&mut self, out: &mut Outbox) {
+        for to in self.random_members(self.config.gossip_fanout) {
+            let updates = self.updates_for(to, false);
+            if updates.is_empty() {
+                break;
+            }
+            self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
+        }
+        if self.table.living().next().is_none() {
+            self.news = Dissemination::default();
+        }
+    }
+
+    /// News for this member: first what is claimed of itself, so that it can refute at once.
+    fn updates_for(&mut self, to: MemberId, introduce: bool) -> Vec<Record> {
+        let mut ids = Vec::new();
+        if self.table.get(to).is_some_and(|record| record.claim().is_some()) {
+            ids.push(to);
+        }
+        if introduce {
+            ids.push(self.me().id());
+        }
+        let room = self.config.max_updates_per_message.saturating_sub(ids.len());
+        let retransmits = self.config.retransmits(self.table.size());
+        let picked = self.news.pick(room, retransmits, &ids);
+        ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned().collect()
+    }
+
+    /// To living members only.
+    fn send(&self, to: MemberId, message: Message, out: &mut Outbox) {
+        if let Some(record) = self.table.get(to).filter(|record| !record.is_terminal()) {
+            out.effect(Effect::Send { to, address: record.member().address.clone(), message });
+        }
+    }
+
+    fn random_members(&mut self, count: usize) -> Vec<MemberId> {
+        let mut ids: Vec<_> = self.table.living().map(Record::id).collect();
+        let (chosen, _) = ids.partial_shuffle(&mut self.rng, count);
+        chosen.to_vec()
+    }
+
+    fn members(&self, chosen: impl Fn(&Record) -> bool) -> Vec<Member> {
+        let mut members: Vec<_> =
+            self.table.records().filter(|record| chosen(record)).map(|record| record.member().clone()).collect();
+        members.sort_unstable_by_key(|member| member.id);
+        members
+    }
+
+    // Probes and verdicts
+
+    fn probe(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.agenda.schedule(Task::Probe, now + self.config.probe_interval);
+        let table = &self.table;
+        let probe = self.detector.probe(&mut self.rng, || table.living().map(Record::id).collect());
+        if let Some((sequence, member)) = probe {
+            self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.config.probe_timeout);
+            self.ping(member, sequence, out);
+        }
+    }
+
+    fn probe_timed_out(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
+        if let Some(member) = self.detector.timed_out(sequence)
+            && let Some(record) = self.table.get(member)
+        {
+            let suspect = record.claimed(Verdict::Suspect, self.me().id());
+            self.learn(now, &suspect, out);
+        }
+    }
+
+    /// Declares a living member dead.
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        member: MemberId,
+        verdict: Verdict,
+        reason: QuarantineReason,
+        out: &mut Outbox,
+    ) {
+        if let Some(record) = self.table.get(member).filter(|record| !record.is_terminal()) {
+            let judged = record.claimed(verdict, self.me().id());
+            self.learn_because(now, &judged, Some(reason), out);
+        }
+    }
+
+    fn down(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        let from = self.status(member);
+        let reason = match from {
+            _ if member == self.me().id() => Refusal::Oneself,
+            None => Refusal::UnknownMember,
+            Some(MemberStatus::Dead | MemberStatus::Removed) => Refusal::Final,
+            Some(_) => return self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out),
+        };
+        out.event(Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason });
+    }
+
+    /// The next step of forgetting: dead, removed, lapsed, unknown.
+    fn expire(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        match self.table.get(member) {
+            Some(record) if record.status() == MemberStatus::Dead => {
+                let removed = record.claimed(Verdict::Removed, self.me().id());
+                self.learn(now, &removed, out);
+            }
+            Some(_) => {
+                self.news.remove(member);
+                self.table.lapse(member);
+                self.agenda.schedule(Task::Expire(member), now + self.config.lapse_ttl());
+            }
+            None => self.table.forget(member),
+        }
+    }
+
+    // Knowledge
+
+    /// Takes over what a record says better than the table; whether it was news.
+    fn learn(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
+        self.learn_because(now, record, None, out)
+    }
+
+    fn learn_because(
+        &mut self,
+        now: Timestamp,
+        record: &Record,
+        reason: Option<QuarantineReason>,
+        out: &mut Outbox,
+    ) -> bool {
+        if record.id() == self.me().id() {
+            return self.hear_of_me(now, record, out);
+        }
+        let merged = self.table.merge(record);
+        let (id, from, to) = (record.id(), merged.from, merged.to);
+        if let Some(reason) = merged.refused {
+            out.event(Event::TransitionRefused { member: id, from, to: record.status(), reason });
+        }
+        if !merged.changed {
+            return false;
+        }
+        self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
+        if from.is_none() {
+            self.agenda.cancel(Task::Expire(id));
+            self.detector.watch(id, &mut self.rng);
+        }
+        match to {
+            MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving => {
+                self.agenda.cancel(Task::Suspicion(id));
+            }
+            MemberStatus::Suspect => {
+                if from != Some(to) || merged.rewritten {
+                    let timeout = self.config.suspicion_timeout(self.table.size());
+                    self.agenda.schedule(Task::Suspicion(id), now + timeout);
+                }
+            }
+            MemberStatus::Dead => {
+                if from != Some(to) {
+                    self.bury(id, now + self.config.quarantine_ttl);
+                    let by = record.asserted_by().unwrap_or(id);
+                    self.table.set_reason(id, reason.unwrap_or(QuarantineReason::Declared { by }));
+                }
+            }
+            MemberStatus::Removed => {
+                if from != Some(to) {
+                    self.bury(id, now + self.config.tombstone_ttl);
+                }
+            }
+        }
+        self.tell(now, id, from, to, out);
+        true
+    }
+
+    /// Neither probed nor suspected any more, and to be forgotten.
+    fn bury(&mut self, member: MemberId, until: Timestamp) {
+        for sequence in self.detector.forget(member) {
+            self.agenda.cancel(Task::ProbeTimeout(sequence));
+        }
+        self.agenda.cancel(Task::Suspicion(member));
+        self.agenda.schedule(Task::Expire(member), until);
+    }
+
+    fn tell(
+        &self,
+        observed_at: Timestamp,
+        id: MemberId,
+        from: Option<MemberStatus>,
+        to: MemberStatus,
+        out: &mut Outbox,
+    ) {
+        let Some(record) = self.table.get(id).filter(|_| from != Some(to)) else { return };
+        let member = record.member().clone();
+        out.event(Event::StatusChanged { member: member.clone(), from, to, observed_at });
+        match (from, to) {
+            (_, MemberStatus::Dead) => {
+                if let Some(reason) = self.table.reason(id) {
+                    let until = observed_at + self.config.quarantine_ttl;
+                    out.event(Event::Quarantined { member, reason, observed_at, until });
+                }
+            }
+            (Some(MemberStatus::Dead), _) => out.event(Event::QuarantineEnded { member, observed_at }),
+            (Some(MemberStatus::Suspect), MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving) => {
+                let incarnation = record.incarnation();
+                out.event(Event::SuspicionRefuted { member: id, incarnation, observed_at });
+            }
+            _ => {}
+        }
+    }
+
+    /// What others say of this node: a suspicion is refuted, a death is final.
+    fn hear_of_me(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
+        let me = self.me();
+        let mut heard = me.clone();
+        if me.stage() == Stage::Removed || !heard.merge(record) {
+            return false;
+        }
+        // A stage that this node did not write: its id is used by somebody else too.
+        let impostor = heard.stage() > me.stage().max(Stage::Up);
+        if heard.is_terminal() || impostor {
+            self.evicted(now, &heard, out);
+            return true;
+        }
+        let suspected = heard.status() == MemberStatus::Suspect;
+        let stage = me.stage();
+        self.write_me(Record::new(me.member().clone(), heard.incarnation().next(), stage));
+        if suspected {
+            let incarnation = self.me().incarnation();
+            out.event(Event::SuspicionRefuted { member: self.me().id(), incarnation, observed_at: now });
+        }
+        true
+    }
+
+    /// This node enters another stage of its life, and says so.
+    fn advance(&mut self, now: Timestamp, stage: Stage, out: &mut Outbox) {
+        let from = self.me().status();
+        self.write_me(self.me().rewritten(stage));
+        self.tell(now, self.me().id(), Some(from), self.me().status(), out);
+    }
+
+    fn write_me(&mut self, me: Record) {
+        self.news.enqueue(me.id(), Urgency::First);
+        self.table.write_me(me);
+    }
+
+    fn evicted(&mut self, now: Timestamp, heard: &Record, out: &mut Outbox) {
+        let from = self.me().status();
+        self.table.write_me(heard.clone());
+        self.tell(now, heard.id(), Some(from), heard.status(), out);
+        out.event(Event::Evicted { by: heard.asserted_by() });
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.phase = Phase::Stopped;
+        self.agenda.clear();
+        self.news = Dissemination::default();
+    }
+}

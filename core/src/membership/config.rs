@@ -1,0 +1,256 @@
+//! The numbers of the protocol.
+
+use core::time::Duration;
+
+/// Timing and limits. Every member of a cluster should use the same.
+///
+/// "memberlist" names hashicorp/memberlist's `DefaultLANConfig` and `DefaultWANConfig` (`config.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// One member is probed in each. 1 s (memberlist). Shorter: crashes are seen sooner, more traffic.
+    pub probe_interval: Duration,
+    /// A probe unanswered for so long makes its member suspect; less than the interval. 500 ms (memberlist).
+    /// Shorter: slow members are suspected.
+    pub probe_timeout: Duration,
+    /// A suspicion lasts `multiplier * max(1, log10(members)) * probe_interval`, then kills. 4 (memberlist).
+    /// Less: stalled members die for nothing. More: the keys of a crashed one stay unserved for longer.
+    pub suspicion_multiplier: u32,
+    /// News go out once in each. 300 ms (protoactor-go's `GossipInterval`).
+    pub gossip_interval: Duration,
+    /// To how many random members they go each time. 3 (memberlist).
+    pub gossip_fanout: usize,
+    /// Each piece of news is sent `multiplier * ceil(log10(members + 1))` times by each member. 4 (memberlist).
+    pub retransmit_multiplier: u32,
+    /// Pieces of news in one message. 32 (a guess: about 3 KB).
+    pub max_updates_per_message: usize,
+    /// Tables are compared in full with one peer at most once in each. 1 s (a guess).
+    pub sync_interval: Duration,
+    /// How long a dead member's id is refused. 60 s.
+    pub quarantine_ttl: Duration,
+    /// How long it is remembered that a member has left or that its quarantine is over, so that no stale news of it is
+    /// believed. 120 s (a guess: far above the age of any message in flight). Longer: memory under churn. For half as
+    /// long again the id is not admitted, so that by then no member remembers it.
+    pub tombstone_ttl: Duration,
+    /// First pause before the seeds are asked again; doubles, with jitter. 100 ms (a guess).
+    pub join_retry_min: Duration,
+    /// Longest such pause. 2 s (a guess).
+    pub join_retry_max: Duration,
+    /// After it a node that must not form a cluster gives up. 10 s.
+    pub join_timeout: Duration,
+    /// A listed seed forms a cluster by itself when this much time, for each seed listed before it, has brought no
+    /// acceptance. 5 s (a guess: far above a join). Shorter: islands when seeds start slowly.
+    pub form_after: Duration,
+    /// How often known addresses without a living member are contacted, so that partitions heal. 30 s (serf's
+    /// `ReconnectInterval`).
+    pub contact_interval: Duration,
+    /// Longest time spent in leaving before it is left without regard to what is not drained. 10 s (a guess).
+    pub drain_timeout: Duration,
+    /// How long a node that has left stays to spread the word. 1 s (three gossip rounds).
+    pub leave_linger: Duration,
+    /// Members remembered, dead and removed ones included; beyond it newcomers are refused. 10,000.
+    pub max_members: usize,
+}
+
+impl Config {
+    /// What one message with a whole table can carry.
+    pub(super) const MOST_MEMBERS: usize = 65_536;
+
+    /// For nodes of one data centre; also the default.
+    #[must_use]
+    pub const fn lan() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            suspicion_multiplier: 4,
+            gossip_interval: Duration::from_millis(300),
+            gossip_fanout: 3,
+            retransmit_multiplier: 4,
+            max_updates_per_message: 32,
+            sync_interval: Duration::from_secs(1),
+            quarantine_ttl: Duration::from_secs(60),
+            tombstone_ttl: Duration::from_secs(120),
+            join_retry_min: Duration::from_millis(100),
+            join_retry_max: Duration::from_secs(2),
+            join_timeout: Duration::from_secs(10),
+            form_after: Duration::from_secs(5),
+            contact_interval: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            leave_linger: Duration::from_secs(1),
+            max_members: 10_000,
+        }
+    }
+
+    /// For nodes far apart: probes of 5 s with 3 s to answer, suspicion multiplier 6, gossip to 4 each 500 ms
+    /// (memberlist), and joins with three times the patience.
+    #[must_use]
+    pub const fn wan() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(5),
+            probe_timeout: Duration::from_secs(3),
+            suspicion_multiplier: 6,
+            gossip_interval: Duration::from_millis(500),
+            gossip_fanout: 4,
+            sync_interval: Duration::from_secs(5),
+            join_retry_max: Duration::from_secs(5),
+            join_timeout: Duration::from_secs(30),
+            form_after: Duration::from_secs(15),
+            leave_linger: Duration::from_secs(3),
+            ..Self::lan()
+        }
+    }
+
+    /// For tests on one machine: ten to thirty times as fast as [`Config::lan`].
+    #[must_use]
+    pub const fn test() -> Self {
+        Self {
+            probe_interval: Duration::from_millis(100),
+            probe_timeout: Duration::from_millis(50),
+            gossip_interval: Duration::from_millis(20),
+            sync_interval: Duration::from_millis(50),
+            quarantine_ttl: Duration::from_secs(2),
+            tombstone_ttl: Duration::from_secs(2),
+            join_retry_min: Duration::from_millis(20),
+            join_retry_max: Duration::from_millis(100),
+            join_timeout: Duration::from_secs(2),
+            form_after: Duration::from_millis(300),
+            contact_interval: Duration::from_millis(500),
+            drain_timeout: Duration::from_secs(1),
+            leave_linger: Duration::from_millis(100),
+            ..Self::lan()
+        }
+    }
+
+    /// Whether the values fit together.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the offending values.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let durations = [
+            ("probe_interval", self.probe_interval),
+            ("probe_timeout", self.probe_timeout),
+            ("gossip_interval", self.gossip_interval),
+            ("sync_interval", self.sync_interval),
+            ("quarantine_ttl", self.quarantine_ttl),
+            ("tombstone_ttl", self.tombstone_ttl),
+            ("join_retry_min", self.join_retry_min),
+            ("join_timeout", self.join_timeout),
+            ("form_after", self.form_after),
+            ("contact_interval", self.contact_interval),
+        ];
+        let counts = [
+            ("suspicion_multiplier", self.suspicion_multiplier as usize),
+            ("gossip_fanout", self.gossip_fanout),
+            ("retransmit_multiplier", self.retransmit_multiplier as usize),
+            ("max_updates_per_message", self.max_updates_per_message),
+            ("max_members", self.max_members),
+        ];
+        let zero_duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
+        let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
+        if let Some(field) = zero_duration.or(zero_count) {
+            return Err(ConfigError::Zero { field });
+        }
+        if self.max_members > Self::MOST_MEMBERS {
+            return Err(ConfigError::MaxMembers { members: self.max_members, limit: Self::MOST_MEMBERS });
+        }
+        if self.probe_timeout >= self.probe_interval {
+            return Err(ConfigError::ProbeTimeout { timeout: self.probe_timeout, interval: self.probe_interval });
+        }
+        if self.join_retry_min > self.join_retry_max {
+            return Err(ConfigError::JoinRetry { min: self.join_retry_min, max: self.join_retry_max });
+        }
+        Ok(())
+    }
+
+    pub(super) fn suspicion_timeout(&self, members: usize) -> Duration {
+        let spread = libm::log10(members.max(1) as f64).max(1.0);
+        self.probe_interval.saturating_mul(self.suspicion_multiplier).mul_f64(spread)
+    }
+
+    pub(super) fn lapse_ttl(&self) -> Duration {
+        self.tombstone_ttl / 2
+    }
+
+    pub(super) fn retransmits(&self, members: usize) -> u32 {
+        // The count of decimal digits of n is ceil(log10(n + 1)).
+        self.retransmit_multiplier.saturating_mul(members.max(1).ilog10() + 1)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+/// Values that do not fit together: the caller's mistake, nothing was started, a retry needs other values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// This value must not be zero.
+    #[error("membership: {field} is zero")]
+    Zero {
+        /// Which one.
+        field: &'static str,
+    },
+    /// A table of this size does not fit into a message.
+    #[error("membership: max_members {members} is above {limit}")]
+    MaxMembers {
+        /// As given.
+        members: usize,
+        /// The most that is allowed.
+        limit: usize,
+    },
+    /// A probe must be judged before the next one starts.
+    #[error("membership: probe_timeout {timeout:?} is not below probe_interval {interval:?}")]
+    ProbeTimeout {
+        /// As given.
+        timeout: Duration,
+        /// As given.
+        interval: Duration,
+    },
+    /// The shortest pause is above the longest.
+    #[error("membership: join_retry_min {min:?} is above join_retry_max {max:?}")]
+    JoinRetry {
+        /// As given.
+        min: Duration,
+        /// As given.
+        max: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_is_valid() {
+        for config in [Config::lan(), Config::wan(), Config::test()] {
+            assert_eq!(config.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_named() {
+        let config = Config { gossip_fanout: 0, ..Config::lan() };
+        assert_eq!(config.validate(), Err(ConfigError::Zero { field: "gossip_fanout" }));
+        let second = Duration::from_secs(1);
+        let config = Config { probe_timeout: second, ..Config::lan() };
+        assert_eq!(config.validate(), Err(ConfigError::ProbeTimeout { timeout: second, interval: second }));
+        let config = Config { join_retry_min: second * 3, ..Config::lan() };
+        assert_eq!(config.validate(), Err(ConfigError::JoinRetry { min: second * 3, max: second * 2 }));
+    }
+
+    #[test]
+    fn a_suspicion_lasts_longer_in_a_larger_cluster() {
+        let config = Config::lan();
+        assert_eq!(config.suspicion_timeout(3), Duration::from_secs(4));
+        assert_eq!(config.suspicion_timeout(100), Duration::from_secs(8));
+        assert_eq!(config.suspicion_timeout(1000), Duration::from_secs(12));
+    }
+
+    #[test]
+    fn news_are_sent_more_often_in_a_larger_cluster() {
+        let config = Config::lan();
+        assert_eq!([1, 9, 10, 99, 100].map(|members| config.retransmits(members)), [4, 4, 8, 8, 12]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Which news go into the next message.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use gristmill_messages::MemberId;
+
+/// How much a piece of news matters when a message cannot carry all. Refutations, joins and deaths come before
+/// suspicions, so that a storm of accusations cannot keep the accused from being heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    First,
+    Second,
+}
+
+/// Members whose record is news, and how often it was sent.
+///
+/// SWIM section 4.1 (piggybacked updates, least sent first). What is lost on all its ways is repaired by the comparison
+/// of tables, not here. Bounded by the table: one entry for each member.
+#[derive(Debug, Default)]
+pub(super) struct Dissemination {
+    queue: BTreeMap<MemberId, (u32, Urgency)>,
+}
+
+impl Dissemination {
+    /// The record of `member` has changed: it starts again.
+    pub(super) fn enqueue(&mut self, member: MemberId, urgency: Urgency) {
+        self.queue.insert(member, (0, urgency));
+    }
+
+    pub(super) fn remove(&mut self, member: MemberId) {
+        self.queue.remove(&member);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.queue.keys().copied()
+    }
+
+    /// Up to `limit` members to write of, the urgent before the others and the least sent first; each is counted as
+    /// sent and is news no longer after `retransmits`.
+    pub(super) fn pick(&mut self, limit: usize, retransmits: u32, skip: &[MemberId]) -> Vec<MemberId> {
+        let mut candidates: Vec<_> = self
+            .queue
+            .iter()
+            .filter(|(member, _)| !skip.contains(member))
+            .map(|(member, (sent, urgency))| (*urgency, *sent, *member))
+            .collect();
+        candidates.sort_unstable();
+        candidates.truncate(limit);
+        let picked: Vec<_> = candidates.into_iter().map(|(_, _, member)| member).collect();
+        for member in &picked {
+            self.count_sent(*member, retransmits);
+        }
+        picked
+    }
+
+    fn count_sent(&mut self, member: MemberId, retransmits: u32) {
+        if let Some((sent, _)) = self.queue.get_mut(&member) {
+            *sent += 1;
+            if *sent >= retransmits {
+                self.queue.remove(&member);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(values: &[u128]) -> Vec<MemberId> {
+        values.iter().copied().map(MemberId::new).collect()
+    }
+
+    #[test]
+    fn what_was_sent_least_goes_first() {
+        let mut news = Dissemination::default();
+        for member in ids(&[1, 2, 3]) {
+            news.enqueue(member, Urgency::First);
+        }
+        assert_eq!(news.pick(2, 9, &[]), ids(&[1, 2]));
+        assert_eq!(news.pick(2, 9, &[]), ids(&[3, 1]));
+    }
+
+    #[test]
+    fn a_suspicion_waits_until_the_urgent_is_said() {
+        let mut news = Dissemination::default();
+        news.enqueue(MemberId::new(1), Urgency::Second);
+        news.enqueue(MemberId::new(2), Urgency::First);
+        assert_eq!(news.pick(1, 2, &[]), ids(&[2]));
+        assert_eq!(news.pick(1, 2, &[]), ids(&[2]));
+        assert_eq!(news.pick(1, 2, &[]), ids(&[1]));
+    }
+
+    #[test]
+    fn news_end_after_their_retransmissions_and_begin_again_when_the_record_changes() {
+        let mut news = Dissemination::default();
+        let member = MemberId::new(1);
+        news.enqueue(member, Urgency::First);
+        assert_eq!(news.pick(1, 2, &[]), [member]);
+        news.enqueue(member, Urgency::First);
+        assert_eq!(news.pick(1, 2, &[]), [member]);
+        assert_eq!(news.pick(1, 2, &[member]), []);
+        assert_eq!(news.pick(1, 2, &[]), [member]);
+        assert!(news.is_empty());
+    }
+}

@@ -1,0 +1,267 @@
+//! Getting in: asking the seeds, forming a cluster, and finding lost parts of it later.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use rand::RngExt;
+
+use super::record::{Record, Stage};
+use super::{ContactFailure, Effect, Event, JoinAnswer, JoinError, Membership, Outbox, Phase, SeedFailure, Task};
+use crate::{Address, MemberStatus, Timestamp};
+
+/// An attempt to join.
+///
+/// Who may form a cluster is decided by the list of seeds, which is the same on all nodes. The first seed forms one as
+/// soon as all others have answered that they have none; each further seed waits `form_after` for every seed before it,
+/// so that of several only one does it; a node that is not listed never does. Seeds that cannot reach each other may
+/// form islands, which merge once they can: see [`Contacts`].
+#[derive(Debug, Default)]
+pub(super) struct Joining {
+    /// Without this node.
+    seeds: Vec<Seed>,
+    /// How many seeds are listed before this node, if it is listed.
+    place: Option<u32>,
+    /// Before the next round.
+    pause: Duration,
+    /// Whether a member has proven that it reaches this node.
+    pub(super) reached: bool,
+}
+
+#[derive(Debug)]
+struct Seed {
+    address: Address,
+    accepted: bool,
+    failure: SeedFailure,
+}
+
+impl Joining {
+    fn new(own: &Address, listed: Vec<Address>, pause: Duration) -> Self {
+        let place = listed.iter().position(|address| address == own);
+        let place = if listed.is_empty() { Some(0) } else { place };
+        let mut joining = Self {
+            seeds: Vec::new(),
+            place: place.map(|place| u32::try_from(place).unwrap_or(u32::MAX)),
+            pause,
+            reached: false,
+        };
+        for address in listed {
+            if address != *own {
+                joining.add(address);
+            }
+        }
+        joining
+    }
+
+    fn add(&mut self, address: Address) -> bool {
+        let new = self.seeds.iter().all(|seed| seed.address != address) && self.seeds.len() < Contacts::LIMIT;
+        if new {
+            self.seeds.push(Seed { address, accepted: false, failure: SeedFailure::Silent });
+        }
+        new
+    }
+
+    fn note(&mut self, address: &Address, answer: Result<(), SeedFailure>) {
+        if let Some(seed) = self.seeds.iter_mut().find(|seed| seed.address == *address) {
+            seed.accepted = answer.is_ok();
+            if let Err(failure) = answer {
+                seed.failure = failure;
+            }
+        }
+    }
+
+    fn is_accepted(&self) -> bool {
+        self.seeds.iter().any(|seed| seed.accepted)
+    }
+
+    /// Whether no other seed can be the one to form the cluster.
+    fn is_first_and_alone(&self) -> bool {
+        let has_none = |seed: &Seed| !seed.accepted && seed.failure != SeedFailure::Silent;
+        self.place == Some(0) && self.seeds.iter().all(has_none)
+    }
+
+    fn failures(&self) -> Vec<(Address, SeedFailure)> {
+        self.seeds.iter().map(|seed| (seed.address.clone(), seed.failure.clone())).collect()
+    }
+}
+
+/// Addresses where members of this cluster may be found. Those of which the table knows nothing are asked from time to
+/// time, so that islands and the halves of a partition become one cluster. An address whose member died is left alone
+/// until it is forgotten: the two might hold each other for dead, and a new process there asks by itself.
+///
+/// Bounded: what comes beyond the limit is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Contacts {
+    not_before: BTreeMap<Address, Timestamp>,
+}
+
+impl Contacts {
+    const LIMIT: usize = 256;
+
+    fn add(&mut self, address: Address) {
+        if self.not_before.len() < Self::LIMIT {
+            self.not_before.entry(address).or_default();
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = &Address> {
+        self.not_before.iter().filter(move |(_, not_before)| **not_before <= now).map(|(address, _)| address)
+    }
+}
+
+impl Membership {
+    pub(super) fn start(&mut self, now: Timestamp, seeds: Vec<Address>, out: &mut Outbox) {
+        self.phase = Phase::Joining;
+        let own = self.me().member().address.clone();
+        self.joining = Joining::new(&own, seeds, self.config.join_retry_min);
+        for seed in &self.joining.seeds {
+            self.contacts.add(seed.address.clone());
+        }
+        self.tell(now, self.me().id(), None, MemberStatus::Joining, out);
+        if self.joining.is_first_and_alone() {
+            return self.come_up(now, out);
+        }
+        if let Some(place) = self.joining.place {
+            self.agenda.schedule(Task::Form, now + self.config.form_after.saturating_mul(place.max(1)));
+        }
+        self.agenda.schedule(Task::JoinDeadline, now + self.config.join_timeout);
+        self.retry_join(now, out);
+    }
+
+    pub(super) fn discovered(&mut self, now: Timestamp, addresses: Vec<Address>, out: &mut Outbox) {
+        let own = self.me().member().address.clone();
+        for address in addresses.into_iter().filter(|address| *address != own) {
+            let new = self.phase == Phase::Joining && self.joining.add(address.clone());
+            self.contacts.add(address.clone());
+            if new {
+                self.ask(address, out);
+            }
+        }
+        if self.phase == Phase::Up {
+            self.contact(now, out);
+        }
+    }
+
+    pub(super) fn join_answered(&mut self, now: Timestamp, address: &Address, answer: JoinAnswer, out: &mut Outbox) {
+        let failure = match answer {
+            JoinAnswer::Accepted { records } => return self.accepted(now, address, &records, out),
+            JoinAnswer::Blocked { reason, retry_after } => {
+                let until = now + retry_after + self.config.contact_interval;
+                if let Some(not_before) = self.contacts.not_before.get_mut(address) {
+                    *not_before = until;
+                }
+                let address = address.clone();
+                return self.fail_join(JoinError::Blocked { address, reason, retry_after }, out);
+            }
+            JoinAnswer::NotReady => SeedFailure::NotReady,
+            JoinAnswer::ShuttingDown => SeedFailure::ShuttingDown,
+        };
+        self.not_accepted(now, address, failure, out);
+    }
+
+    pub(super) fn join_failed(&mut self, now: Timestamp, address: &Address, failure: ContactFailure, out: &mut Outbox) {
+        match failure {
+            ContactFailure::Unreachable(why) => {
+                self.not_accepted(now, address, SeedFailure::Unreachable(why), out);
+            }
+            ContactFailure::Refused(reason) => {
+                self.contacts.not_before.remove(address);
+                self.fail_join(JoinError::Refused { address: address.clone(), reason }, out);
+            }
+        }
+    }
+
+    pub(super) fn join_if_ready(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.phase == Phase::Joining && self.joining.reached && self.joining.is_accepted() {
+            self.come_up(now, out);
+        }
+    }
+
+    pub(super) fn retry_join(&mut self, now: Timestamp, out: &mut Outbox) {
+        for seed in &self.joining.seeds {
+            self.ask(seed.address.clone(), out);
+        }
+        let pause = self.joining.pause;
+        let jittered = self.rng.random_range(pause / 2..=pause);
+        self.agenda.schedule(Task::JoinRetry, now + jittered);
+        self.joining.pause = (pause * 2).min(self.config.join_retry_max);
+    }
+
+    pub(super) fn form_due(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.joining.is_accepted() {
+            self.agenda.schedule(Task::Form, now + self.config.form_after);
+        } else {
+            self.come_up(now, out);
+        }
+    }
+
+    pub(super) fn join_deadline(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.joining.is_accepted() {
+            self.fail_join(JoinError::NotReached, out);
+        } else if self.joining.place.is_some() {
+            // It will form a cluster instead of giving up.
+            self.agenda.schedule(Task::JoinDeadline, now + self.config.join_timeout);
+        } else {
+            self.fail_join(JoinError::NoSeedAnswered { failures: self.joining.failures() }, out);
+        }
+    }
+
+    pub(super) fn contact_due(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.agenda.schedule(Task::Contact, now + self.config.contact_interval);
+        self.contact(now, out);
+    }
+
+    pub(super) fn abandon_join(&mut self) {
+        for task in [Task::JoinRetry, Task::JoinDeadline, Task::Form] {
+            self.agenda.cancel(task);
+        }
+        self.joining = Joining::default();
+    }
+
+    fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Record], out: &mut Outbox) {
+        for record in records {
+            self.learn(now, record, out);
+            if self.phase == Phase::Stopped {
+                return;
+            }
+        }
+        self.joining.note(address, Ok(()));
+        self.join_if_ready(now, out);
+    }
+
+    fn not_accepted(&mut self, now: Timestamp, address: &Address, failure: SeedFailure, out: &mut Outbox) {
+        self.joining.note(address, Err(failure));
+        if self.phase == Phase::Joining && self.joining.is_first_and_alone() {
+            self.come_up(now, out);
+        }
+    }
+
+    /// Only a node that has not joined yet fails by an answer; for one that is up it was one contact of many.
+    fn fail_join(&mut self, error: JoinError, out: &mut Outbox) {
+        if self.phase == Phase::Joining {
+            self.stop();
+            out.event(Event::JoinFailed(error));
+        }
+    }
+
+    fn come_up(&mut self, now: Timestamp, out: &mut Outbox) {
+        self.abandon_join();
+        self.phase = Phase::Up;
+        self.advance(now, Stage::Up, out);
+        self.agenda.schedule(Task::Probe, now + self.config.probe_interval);
+        self.agenda.schedule(Task::Contact, now + self.config.contact_interval);
+        out.event(Event::Joined);
+    }
+
+    fn contact(&self, now: Timestamp, out: &mut Outbox) {
+        for address in self.contacts.due(now) {
+            if !self.table.knows_of(address) {
+                self.ask(address.clone(), out);
+            }
+        }
+    }
+
+    fn ask(&self, address: Address, out: &mut Outbox) {
+        out.effect(Effect::Join { address, joiner: self.me().clone() });
+    }
+}

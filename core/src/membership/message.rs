@@ -1,0 +1,202 @@
+//! What goes in and out of the machine.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use gristmill_messages::MemberId;
+
+use super::agenda::TimerEpoch;
+use super::failure_detector::ProbeSequence;
+use super::record::Record;
+use super::table::TableDigest;
+use crate::{Address, RequestId};
+
+/// What the machine is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Begin. The first input of a machine, and accepted once.
+    Start {
+        /// As the provider lists them, in the same order on every node; may be empty, may contain this node.
+        seeds: Vec<Address>,
+    },
+    /// The provider has found more addresses. Those of which nothing is known are contacted, so that two clusters and
+    /// the halves of a healed partition become one.
+    Discovered {
+        /// In any order, known ones included.
+        addresses: Vec<Address>,
+    },
+    /// The answer to [`Effect::Join`].
+    JoinAnswered {
+        /// Who was asked.
+        address: Address,
+        /// What it said.
+        answer: JoinAnswer,
+    },
+    /// [`Effect::Join`] could not be delivered, or its answer did not come.
+    JoinFailed {
+        /// Who was asked.
+        address: Address,
+        /// Why.
+        failure: ContactFailure,
+    },
+    /// Another node sent [`Effect::Join`] here.
+    JoinRequested {
+        /// Where the answer goes.
+        request: RequestId,
+        /// What the other wrote of itself.
+        joiner: Record,
+    },
+    /// A message from the peer whose handshake proved that it is `from`.
+    Received {
+        /// Who sent it.
+        from: MemberId,
+        /// What it said.
+        message: Message,
+    },
+    /// A send to this member failed: evidence that it should be probed, no more.
+    Unreachable {
+        /// Whom.
+        member: MemberId,
+    },
+    /// A handshake met another process at the address of a member.
+    Superseded {
+        /// Who was expected.
+        old: MemberId,
+        /// Who is there.
+        by: MemberId,
+    },
+    /// Declare this member dead, as decided outside: by an operator or a downing strategy.
+    Down {
+        /// Whom.
+        member: MemberId,
+    },
+    /// The timer of [`Effect::SetTimer`] has fired.
+    Timer(TimerEpoch),
+    /// Begin to leave: announced at once, so that no keys are owned any more. Ends with `Drained` or the drain timeout.
+    Leave,
+    /// What this node served has moved: tell all that it is gone.
+    Drained,
+}
+
+impl Input {
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "Start",
+            Self::Discovered { .. } => "Discovered",
+            Self::JoinAnswered { .. } => "JoinAnswered",
+            Self::JoinFailed { .. } => "JoinFailed",
+            Self::JoinRequested { .. } => "JoinRequested",
+            Self::Received { .. } => "Received",
+            Self::Unreachable { .. } => "Unreachable",
+            Self::Superseded { .. } => "Superseded",
+            Self::Down { .. } => "Down",
+            Self::Timer(_) => "Timer",
+            Self::Leave => "Leave",
+            Self::Drained => "Drained",
+        }
+    }
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask whoever is at this address to let this node in. Answered by `JoinAnswered` or `JoinFailed`; a later one to
+    /// the same address stands for all earlier ones.
+    Join {
+        /// Where.
+        address: Address,
+        /// This node's own record.
+        joiner: Record,
+    },
+    /// Answer `JoinRequested`.
+    AnswerJoin {
+        /// Which.
+        request: RequestId,
+        /// How.
+        answer: JoinAnswer,
+    },
+    /// Send, without waiting; if it fails say `Unreachable`.
+    Send {
+        /// To whom: the connection must prove this id.
+        to: MemberId,
+        /// Where it listens.
+        address: Address,
+        /// What.
+        message: Message,
+    },
+    /// Say `Timer` with this epoch after this time. Replaces the timer set before; one that fires nevertheless is ignored.
+    SetTimer {
+        /// What to say.
+        epoch: TimerEpoch,
+        /// When, from now.
+        after: Duration,
+    },
+}
+
+/// The answer to a join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// Known as joining from now on.
+    Accepted {
+        /// The whole table of the one who accepts, without what is removed.
+        records: Vec<Record>,
+    },
+    /// The asked node is not up itself.
+    NotReady,
+    /// Refused for this id.
+    Blocked {
+        /// Why, for people.
+        reason: String,
+        /// How long the refusal lasts; zero: as long as its cause.
+        retry_after: Duration,
+    },
+    /// The asked node is leaving or has left.
+    ShuttingDown,
+}
+
+/// Why a join got no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContactFailure {
+    /// Nobody there, connection lost, or no answer in time: asked again later.
+    Unreachable(String),
+    /// The handshake was refused for good: wrong cluster, secret or version.
+    Refused(String),
+}
+
+/// What members say to each other. Each carries the digest of the sender's table, or the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Asks for a `PingAck`; introduces the sender by its own record.
+    Ping {
+        /// To be repeated in the answer.
+        sequence: ProbeSequence,
+        /// News.
+        updates: Vec<Record>,
+        /// Of the sender's table.
+        digest: TableDigest,
+    },
+    /// The answer.
+    PingAck {
+        /// Of the ping.
+        sequence: ProbeSequence,
+        /// News.
+        updates: Vec<Record>,
+        /// Of the sender's table.
+        digest: TableDigest,
+    },
+    /// News.
+    Gossip {
+        /// News.
+        updates: Vec<Record>,
+        /// Of the sender's table.
+        digest: TableDigest,
+    },
+    /// Anti-entropy: the whole table, or in reply all that the other has not.
+    Sync {
+        /// Of the sender.
+        records: Vec<Record>,
+        /// Whether the receiver sends what the sender lacks.
+        reply_wanted: bool,
+    },
+}

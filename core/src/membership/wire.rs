@@ -1,0 +1,296 @@
+//! Records and messages as they cross the wire, and what is refused there.
+//!
+//! The wire carries statements, each by one author. A record travels as the member's own statement, followed, if there
+//! is a claim about it, by that claim: the same id, the status, the author, and nothing else.
+//!
+//! | field of `MemberRecord` | own statement | claim |
+//! | --- | --- | --- |
+//! | `member_id` | 16 bytes | the same 16 bytes |
+//! | `address`, `kinds`, `weight` | set | empty, ignored |
+//! | `incarnation` | of the statement | of the statement before it |
+//! | `status` | `JOINING`, `UP`, `LEAVING`, `REMOVED` | `SUSPECT`, `DEAD`, `REMOVED` |
+//! | `asserted_by` | empty | 16 bytes |
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use gristmill_messages::membership as wire;
+use gristmill_messages::{Incarnation, InvalidId, MemberId};
+
+use super::{Claim, Config, JoinAnswer, Message, ProbeSequence, Record, Stage, TableDigest, Verdict};
+use crate::{KindName, Member};
+
+/// Limits on what a peer may send; far above what a cluster needs, far below what hurts.
+const MAX_STATEMENTS: usize = 2 * Config::MOST_MEMBERS;
+const MAX_ADDRESS: usize = 512;
+const MAX_KINDS: usize = 4096;
+const MAX_KIND: usize = 256;
+
+/// What a peer sent is no membership message. The peer's fault; nothing was changed; the same bytes never succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// An id of the wrong length.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// A field is longer than allowed.
+    #[error("{field} has {length} elements, {limit} are allowed")]
+    TooLong {
+        /// Which.
+        field: &'static str,
+        /// As sent.
+        length: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// A member without an address.
+    #[error("a member record has no address")]
+    NoAddress,
+    /// A status that is none, or not one that this author may write.
+    #[error("status {status} of a member {}", if *.asserted { "asserted by another" } else { "written by itself" })]
+    Status {
+        /// As sent.
+        status: i32,
+        /// Whether it came with an author other than the member.
+        asserted: bool,
+    },
+    /// A claim that does not follow the statement that it is about.
+    #[error("a claim about {member} stands without the record that it is about")]
+    LoneClaim {
+        /// Whom it accuses.
+        member: MemberId,
+    },
+    /// A join request that does not say who wants to join.
+    #[error("a join request without a joiner")]
+    NoJoiner,
+    /// An answer to a join that is none.
+    #[error("answer {0} to a join")]
+    Answer(i32),
+}
+
+impl From<&Record> for wire::JoinRequest {
+    fn from(joiner: &Record) -> Self {
+        Self { joiner: Some(own_statement(joiner)) }
+    }
+}
+
+impl TryFrom<wire::JoinRequest> for Record {
+    type Error = WireError;
+
+    fn try_from(request: wire::JoinRequest) -> Result<Self, WireError> {
+        decode(request.joiner.into_iter().collect())?.pop().ok_or(WireError::NoJoiner)
+    }
+}
+
+impl From<&JoinAnswer> for wire::JoinResponse {
+    fn from(answer: &JoinAnswer) -> Self {
+        use wire::join_response::Answer;
+        let response = |answer: Answer| Self { answer: answer.into(), ..Self::default() };
+        match answer {
+            JoinAnswer::Accepted { records } => Self { snapshot: encode(records), ..response(Answer::Accepted) },
+            JoinAnswer::NotReady => response(Answer::NotReady),
+            JoinAnswer::ShuttingDown => response(Answer::ShuttingDown),
+            JoinAnswer::Blocked { reason, retry_after } => Self {
+                detail: reason.clone(),
+                retry_after_milliseconds: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
+                ..response(Answer::Blocked)
+            },
+        }
+    }
+}
+
+impl TryFrom<wire::JoinResponse> for JoinAnswer {
+    type Error = WireError;
+
+    fn try_from(response: wire::JoinResponse) -> Result<Self, WireError> {
+        use wire::join_response::Answer;
+        match Answer::try_from(response.answer) {
+            Ok(Answer::Accepted) => Ok(Self::Accepted { records: decode(response.snapshot)? }),
+            Ok(Answer::NotReady) => Ok(Self::NotReady),
+            Ok(Answer::ShuttingDown) => Ok(Self::ShuttingDown),
+            Ok(Answer::Blocked) => Ok(Self::Blocked {
+                reason: response.detail,
+                retry_after: Duration::from_millis(response.retry_after_milliseconds),
+            }),
+            Ok(Answer::Unspecified) | Err(_) => Err(WireError::Answer(response.answer)),
+        }
+    }
+}
+
+/// A message of any of its four wire types, for the shell to send under that type's name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WireMessage {
+    /// As named.
+    Ping(wire::Ping),
+    /// As named.
+    PingAck(wire::PingAck),
+    /// As named.
+    Gossip(wire::MembershipGossip),
+    /// As named.
+    Sync(wire::MembershipSync),
+}
+
+impl From<&Message> for WireMessage {
+    fn from(message: &Message) -> Self {
+        match message {
+            Message::Ping { sequence, updates, digest } => Self::Ping(wire::Ping {
+                sequence: sequence.get(),
+                updates: encode(updates),
+                table_digest: digest.get(),
+            }),
+            Message::PingAck { sequence, updates, digest } => Self::PingAck(wire::PingAck {
+                sequence: sequence.get(),
+                updates: encode(updates),
+                table_digest: digest.get(),
+            }),
+            Message::Gossip { updates, digest } => {
+                Self::Gossip(wire::MembershipGossip { updates: encode(updates), table_digest: digest.get() })
+            }
+            Message::Sync { records, reply_wanted } => {
+                Self::Sync(wire::MembershipSync { records: encode(records), reply_wanted: *reply_wanted })
+            }
+        }
+    }
+}
+
+impl TryFrom<wire::Ping> for Message {
+    type Error = WireError;
+
+    fn try_from(ping: wire::Ping) -> Result<Self, WireError> {
+        Ok(Self::Ping {
+            sequence: ProbeSequence::new(ping.sequence),
+            updates: decode(ping.updates)?,
+            digest: TableDigest::new(ping.table_digest),
+        })
+    }
+}
+
+impl TryFrom<wire::PingAck> for Message {
+    type Error = WireError;
+
+    fn try_from(ack: wire::PingAck) -> Result<Self, WireError> {
+        Ok(Self::PingAck {
+            sequence: ProbeSequence::new(ack.sequence),
+            updates: decode(ack.updates)?,
+            digest: TableDigest::new(ack.table_digest),
+        })
+    }
+}
+
+impl TryFrom<wire::MembershipGossip> for Message {
+    type Error = WireError;
+
+    fn try_from(gossip: wire::MembershipGossip) -> Result<Self, WireError> {
+        Ok(Self::Gossip { updates: decode(gossip.updates)?, digest: TableDigest::new(gossip.table_digest) })
+    }
+}
+
+impl TryFrom<wire::MembershipSync> for Message {
+    type Error = WireError;
+
+    fn try_from(sync: wire::MembershipSync) -> Result<Self, WireError> {
+        Ok(Self::Sync { records: decode(sync.records)?, reply_wanted: sync.reply_wanted })
+    }
+}
+
+fn encode(records: &[Record]) -> Vec<wire::MemberRecord> {
+    records.iter().flat_map(|record| core::iter::once(own_statement(record)).chain(claim_statement(record))).collect()
+}
+
+fn own_statement(record: &Record) -> wire::MemberRecord {
+    let member = record.member();
+    let status = match record.stage() {
+        Stage::Joining => wire::MemberStatus::Joining,
+        Stage::Up => wire::MemberStatus::Up,
+        Stage::Leaving => wire::MemberStatus::Leaving,
+        Stage::Removed => wire::MemberStatus::Removed,
+    };
+    wire::MemberRecord {
+        member_id: id_bytes(member.id),
+        address: member.address.as_str().into(),
+        kinds: member.kinds.iter().map(|kind| kind.as_str().into()).collect(),
+        weight: member.weight.get(),
+        incarnation: record.incarnation().get(),
+        status: status.into(),
+        ..wire::MemberRecord::default()
+    }
+}
+
+fn claim_statement(record: &Record) -> Option<wire::MemberRecord> {
+    let Claim { verdict, by } = record.claim()?;
+    let status = match verdict {
+        Verdict::Suspect => wire::MemberStatus::Suspect,
+        Verdict::Dead => wire::MemberStatus::Dead,
+        Verdict::Removed => wire::MemberStatus::Removed,
+    };
+    Some(wire::MemberRecord {
+        member_id: id_bytes(record.id()),
+        incarnation: record.incarnation().get(),
+        status: status.into(),
+        asserted_by: id_bytes(by),
+        ..wire::MemberRecord::default()
+    })
+}
+
+fn id_bytes(id: MemberId) -> prost::bytes::Bytes {
+    prost::bytes::Bytes::copy_from_slice(&id.to_bytes())
+}
+
+fn decode(statements: Vec<wire::MemberRecord>) -> Result<Vec<Record>, WireError> {
+    within("records", statements.len(), MAX_STATEMENTS)?;
+    let mut records: Vec<Record> = Vec::with_capacity(statements.len());
+    for statement in statements {
+        if statement.asserted_by.is_empty() {
+            records.push(own_record(statement)?);
+        } else {
+            let member = MemberId::try_from(statement.member_id.as_ref())?;
+            let accused = records.last_mut().filter(|record| {
+                record.id() == member
+                    && record.claim().is_none()
+                    && record.incarnation() == Incarnation::new(statement.incarnation)
+            });
+            let accused = accused.ok_or(WireError::LoneClaim { member })?;
+            *accused = accused.claimed(verdict(statement.status)?, MemberId::try_from(statement.asserted_by.as_ref())?);
+        }
+    }
+    Ok(records)
+}
+
+fn own_record(statement: wire::MemberRecord) -> Result<Record, WireError> {
+    let stage = match wire::MemberStatus::try_from(statement.status) {
+        Ok(wire::MemberStatus::Joining) => Stage::Joining,
+        Ok(wire::MemberStatus::Up) => Stage::Up,
+        Ok(wire::MemberStatus::Leaving) => Stage::Leaving,
+        Ok(wire::MemberStatus::Removed) => Stage::Removed,
+        _ => return Err(WireError::Status { status: statement.status, asserted: false }),
+    };
+    if statement.address.is_empty() {
+        return Err(WireError::NoAddress);
+    }
+    within("address", statement.address.len(), MAX_ADDRESS)?;
+    within("kinds", statement.kinds.len(), MAX_KINDS)?;
+    statement.kinds.iter().try_for_each(|kind| within("kind", kind.len(), MAX_KIND))?;
+    let member = Member {
+        id: MemberId::try_from(statement.member_id.as_ref())?,
+        address: statement.address.into(),
+        kinds: Arc::new(statement.kinds.into_iter().map(|kind: String| KindName::from(kind)).collect()),
+        weight: NonZeroU32::new(statement.weight).unwrap_or(NonZeroU32::MIN),
+    };
+    Ok(Record::new(member, Incarnation::new(statement.incarnation), stage))
+}
+
+fn verdict(status: i32) -> Result<Verdict, WireError> {
+    match wire::MemberStatus::try_from(status) {
+        Ok(wire::MemberStatus::Suspect) => Ok(Verdict::Suspect),
+        Ok(wire::MemberStatus::Dead) => Ok(Verdict::Dead),
+        Ok(wire::MemberStatus::Removed) => Ok(Verdict::Removed),
+        _ => Err(WireError::Status { status, asserted: true }),
+    }
+}
+
+const fn within(field: &'static str, length: usize, limit: usize) -> Result<(), WireError> {
+    if length > limit { Err(WireError::TooLong { field, length, limit }) } else { Ok(()) }
+}
