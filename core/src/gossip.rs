@@ -1,1 +1,578 @@
-//! To come.
+//! Values that each member writes and every member reads: heartbeats, topology hashes, and the user's own keys.
+//!
+//! # Guarantees
+//! - Each member writes its own values, numbered by its own counter. Everywhere the greatest number wins, for each member
+//!   and key by itself; a merge is commutative, associative and idempotent.
+//! - After the last change all members that know the same members and can reach each other hold the same values, whatever
+//!   was lost, duplicated or reordered before: a delta counts as received only when its receiver says so, and digests in
+//!   both directions show when that went wrong all the same.
+//! - The state of a member goes when the member goes, and does not come back by hearsay.
+//! - Only a known member is listened to, under its own name, and that is checked before anything is merged. What others
+//!   say about our own values is never believed: we write above it.
+//! - Messages, keys, values and keys for each member are bounded; one delta at a time is on its way to a peer.
+//!
+//! No order is promised between two keys, and of several quick writes to one key a reader may see only the last. A peer
+//! that is let in is trusted: it could invent values of third members.
+//!
+//! # Story
+//! ```text
+//!  A                                       B
+//!  │ Delta { #7, digest, oldest news }      │   each round: `fanout` peers in turn
+//!  ├──────────────────────────────────────►│   known? own name? then merge
+//!  │           DeltaAck { #7, digest }      │
+//!  │◄──────────────────────────────────────┤   A: B has all up to #7's last entry
+//!  │ Delta { #8, … }                        │   at once, if #7 had no room for everything
+//!  ├──────────────────────────────────────►│
+//!  │     lost, or lost_at passes            │   A: the same entries again, when B's turn comes
+//! ```
+//! **What a peer has** is one number. Each entry that is taken, own or not, gets the next revision of this node's log, and
+//! an overwritten one leaves it; the log is therefore as long as the state. A peer's watermark is a revision of our log: all
+//! before it was acknowledged. One number for each pair would not do if it counted the writes of a third member (as in
+//! protoactor): these arrive in any order, and one that comes late would be below a watermark that has passed it. A map
+//! from each member and key to the acknowledged number would do, and takes peers × members × keys.
+//!
+//! **Digests.** A peer whose digest equals ours has everything, however it came by it: its watermark jumps to the end. If
+//! they differ although the sender had nothing to send and we have nothing for it, something is lost for good, and both
+//! sides start over. A member that comes (back) into our view is asked for everything in our first delta to it, because
+//! what it once told us is gone.
+//!
+//! **Our own values** in a peer's mouth with a greater number are not ours. We take the number, and write our value above
+//! it; or a removal, where we have none.
+//!
+//! # Source
+//! protoactor-go at c318a5a0, `cluster/informer.go`, `cluster/gossip_actor.go`; names of messages and keys follow it.
+//! Deviations: watermarks commit with the acknowledgement (there when the delta is built), the sender is checked before the
+//! merge, departed members are purged, deltas are bounded in bytes, digests repair, rounds visit peers in turn.
+//!
+//! # How it is driven
+//! The shell turns each `Send` into a request to the peer's gossip actor, each reply into [`Input::Answered`], and each
+//! failure into [`Input::Failed`]; lost ones need no input.
+//! ```
+//! use gristmill_core::gossip::{Config, Effect, Event, Gossip, GossipValue, Input};
+//! use gristmill_core::{Outbox, Timestamp};
+//! use gristmill_messages::MemberId;
+//!
+//! let (me, peer) = (MemberId::new(1), MemberId::new(2));
+//! let mut gossip = Gossip::new(Config::lan(), me, 42);
+//! let mut out = Outbox::new();
+//! gossip.handle(Timestamp::ZERO, Input::Start, &mut out);
+//! gossip.handle(Timestamp::ZERO, Input::MembersChanged { members: vec![peer] }, &mut out);
+//! let value = GossipValue { type_name: "shop.Build".into(), data: "1.4".into() };
+//! gossip.handle(Timestamp::ZERO, Input::Set { key: "build".into(), value: value.clone() }, &mut out);
+//! assert!(gossip.get("build").eq([(me, &value)]));
+//!
+//! let Some(Effect::SetTimer { after, epoch }) = out.drain_effects().next() else { panic!("a round is due") };
+//! gossip.handle(Timestamp::ZERO + after, Input::Timer(epoch), &mut out);
+//! assert!(matches!(out.drain_effects().next(), Some(Effect::Send { to, delta }) if to == peer && delta.entries.len() == 1));
+//! ```
+
+mod config;
+mod message;
+mod peers;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use gristmill_messages::MemberId;
+
+pub use config::{Config, InvalidConfig};
+pub use message::{
+    Delta, DeltaAck, DeltaId, GossipEntry, GossipKey, GossipValue, InvalidGossip, Sequence, StateDigest,
+};
+
+use crate::request::NotDeliveredReason;
+use crate::{Outbox, RequestId, Timestamp};
+use peers::{Outstanding, Peers};
+use state::{State, Taken};
+
+/// The key of a member's `cluster.MemberHeartbeat`: how many grains of each kind it runs.
+pub const HEARTBEAT: &str = "heartbeat";
+
+/// Counts the rounds of one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoundEpoch(u64);
+
+impl fmt::Display for RoundEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What [`Gossip`] is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Begin, without values and peers. No-op when it has begun.
+    Start,
+    /// End: forget everything but the numbers of our writes, so that a later start goes on above them.
+    Stop,
+    /// Write one of our values.
+    Set {
+        /// Its name.
+        key: GossipKey,
+        /// What it is from now on.
+        value: GossipValue,
+    },
+    /// Remove one of our values.
+    Remove {
+        /// Its name.
+        key: GossipKey,
+    },
+    /// Whom to gossip with and whose state to keep: all others that are active, and those under suspicion.
+    MembersChanged {
+        /// All of them, in any order.
+        members: Vec<MemberId>,
+    },
+    /// A delta came from the process that the connection belongs to.
+    Requested {
+        /// What to answer.
+        request: RequestId,
+        /// Whose connection.
+        from: MemberId,
+        /// What came.
+        delta: Delta,
+    },
+    /// The answer to one of our deltas.
+    Answered {
+        /// Whose.
+        from: MemberId,
+        /// What it says.
+        ack: DeltaAck,
+    },
+    /// One of our deltas was refused or did not leave.
+    Failed {
+        /// Whom it was for.
+        to: MemberId,
+        /// Which.
+        delta: DeltaId,
+    },
+    /// The next round is due.
+    Timer(RoundEpoch),
+}
+
+/// What [`Gossip`] wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send it and wait for the answer, no longer than [`Config::request_timeout`].
+    Send {
+        /// To whom.
+        to: MemberId,
+        /// What.
+        delta: Delta,
+    },
+    /// Answer a delta.
+    Answer {
+        /// Which request.
+        request: RequestId,
+        /// The acknowledgement, or why there is none.
+        answer: Result<DeltaAck, Refusal>,
+    },
+    /// Come back with [`Input::Timer`].
+    SetTimer {
+        /// After how long.
+        after: Duration,
+        /// What to come back with.
+        epoch: RoundEpoch,
+    },
+}
+
+/// What [`Gossip`] says has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A member wrote a value; this node's own writes are among them.
+    Updated {
+        /// Who.
+        member: MemberId,
+        /// Its name.
+        key: GossipKey,
+        /// What it is.
+        value: GossipValue,
+        /// Which of the member's writes.
+        sequence: Sequence,
+    },
+    /// A member removed a value.
+    Removed {
+        /// Who.
+        member: MemberId,
+        /// Its name.
+        key: GossipKey,
+        /// Which of the member's writes.
+        sequence: Sequence,
+    },
+    /// A member is gone, and its values with it.
+    Purged {
+        /// Who.
+        member: MemberId,
+    },
+    /// A delta was refused, or the members were told to a node that is not started.
+    Refused {
+        /// Whose connection; this node for its own input.
+        from: MemberId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// One of our own values was not written.
+    SetRefused {
+        /// Its name.
+        key: GossipKey,
+        /// Why.
+        reason: SetRefusal,
+    },
+}
+
+/// Why a delta was not merged. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// This node has not started, or has stopped. Nobody's fault; a later retry helps.
+    #[error("gossip has not started")]
+    NotStarted,
+    /// The sender is no member here. A retry helps once it is.
+    #[error("the sender is not a member")]
+    UnknownSender,
+    /// The sender calls itself by another's id. Its fault; a retry does not help.
+    #[error("the sender calls itself {claimed}")]
+    WrongSender {
+        /// What it calls itself.
+        claimed: MemberId,
+    },
+}
+
+impl From<Refusal> for NotDeliveredReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotStarted => Self::NotStarted,
+            Refusal::UnknownSender | Refusal::WrongSender { .. } => Self::Unauthorized,
+        }
+    }
+}
+
+/// Why one of our own values was not written. The caller's fault but for the first; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetRefusal {
+    /// Gossip has not started, or has stopped; a later retry helps.
+    #[error("gossip has not started")]
+    NotStarted,
+    /// The key has no byte, or too many.
+    #[error("a key of {bytes} bytes, 1 to {max} are allowed", max = GossipKey::MAX_BYTES)]
+    KeyLength {
+        /// How many.
+        bytes: usize,
+    },
+    /// The value is too large.
+    #[error("a value of {bytes} bytes, {max} at most", max = GossipValue::MAX_BYTES)]
+    ValueTooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// This member has as many keys as it may have; those that it removed count, since others have to be told.
+    #[error("{max} keys at most", max = Gossip::MAX_KEYS)]
+    TooManyKeys,
+}
+
+/// The gossip of one member.
+#[derive(Debug)]
+pub struct Gossip {
+    config: Config,
+    me: MemberId,
+    running: bool,
+    state: State,
+    peers: Peers,
+    /// Of our last write.
+    sequence: Sequence,
+    /// Of our last delta.
+    delta: DeltaId,
+    epoch: RoundEpoch,
+}
+
+impl Gossip {
+    /// Keys of one member, removed ones among them, at most; the same on all members.
+    pub const MAX_KEYS: usize = State::MAX_KEYS;
+
+    /// Not started. `seed` decides in which order peers are visited.
+    #[must_use]
+    pub fn new(config: Config, me: MemberId, seed: u64) -> Self {
+        Self {
+            config,
+            me,
+            running: false,
+            state: State::default(),
+            peers: Peers::new(seed),
+            sequence: Sequence::default(),
+            delta: DeltaId::default(),
+            epoch: RoundEpoch::default(),
+        }
+    }
+
+    /// The values of all members under this key, by member.
+    pub fn get<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (MemberId, &'a GossipValue)> {
+        self.state.values(key)
+    }
+
+    /// The value of one member under this key.
+    #[must_use]
+    pub fn value(&self, member: MemberId, key: &str) -> Option<&GossipValue> {
+        self.state.held(member, key).and_then(|(_, value)| value)
+    }
+
+    /// The value under this key that all members have, this one among them; none while one lacks it or has another.
+    #[must_use]
+    pub fn consensus(&self, key: &str) -> Option<&GossipValue> {
+        let mine = self.value(self.me, key)?;
+        self.peers.ids().all(|peer| self.value(peer, key) == Some(mine)).then_some(mine)
+    }
+
+    /// Of everything that is held.
+    #[must_use]
+    pub const fn digest(&self) -> StateDigest {
+        self.state.digest()
+    }
+
+    /// Takes one input. Never waits, never fails.
+    ///
+    /// Before the start and after the stop nothing is changed: deltas, members and writes are refused as not started, and
+    /// what is left of an earlier life is ignored.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Outbox<Effect, Event>) {
+        if self.running {
+            self.handle_running(now, input, out);
+        } else {
+            self.handle_stopped(input, out);
+        }
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// Panics when a promise of this module is broken, which is a defect of it.
+    pub fn check_invariants(&self) {
+        self.state.check_invariants(|member| self.running && (member == self.me || self.peers.contains(member)));
+        self.peers.check_invariants(self.state.newest());
+        assert!(!self.peers.contains(self.me), "a member does not gossip with itself");
+        assert!(self.running || self.peers.ids().next().is_none(), "nobody is left after the stop");
+        let own = self.state.sequences(self.me).max();
+        assert!(own.is_none_or(|greatest| greatest <= self.sequence), "the next write is above all own writes");
+    }
+
+    fn handle_stopped(&mut self, input: Input, out: &mut Outbox<Effect, Event>) {
+        match input {
+            Input::Start => {
+                self.running = true;
+                self.set_timer(out);
+            }
+            Input::Set { key, .. } | Input::Remove { key } => {
+                out.event(Event::SetRefused { key, reason: SetRefusal::NotStarted });
+            }
+            Input::MembersChanged { .. } => {
+                out.event(Event::Refused { from: self.me, reason: Refusal::NotStarted });
+            }
+            Input::Requested { request, from, .. } => Self::refuse(request, from, Refusal::NotStarted, out),
+            Input::Answered { .. } | Input::Failed { .. } | Input::Timer(_) | Input::Stop => {}
+        }
+    }
+
+    fn handle_running(&mut self, now: Timestamp, input: Input, out: &mut Outbox<Effect, Event>) {
+        match input {
+            Input::Start => {}
+            Input::Stop => {
+                self.running = false;
+                self.state = State::default();
+                self.peers.clear();
+            }
+            Input::Set { key, value } => self.set(key, Some(value), out),
+            Input::Remove { key } => self.set(key, None, out),
+            Input::MembersChanged { members } => self.members_changed(members, out),
+            Input::Requested { request, from, delta } => self.requested(now, request, from, delta, out),
+            Input::Answered { from, ack } => self.answered(now, from, ack, out),
+            Input::Failed { to, delta } => {
+                if let Some(peer) = self.peers.get_mut(to) {
+                    peer.outstanding.take_if(|outstanding| outstanding.id == delta);
+                }
+            }
+            Input::Timer(epoch) if epoch == self.epoch => self.round(now, out),
+            Input::Timer(_) => {} // of an earlier life
+        }
+    }
+
+    fn set_timer(&mut self, out: &mut Outbox<Effect, Event>) {
+        self.epoch = RoundEpoch(self.epoch.0.saturating_add(1));
+        out.effect(Effect::SetTimer { after: self.config.interval, epoch: self.epoch });
+    }
+
+    fn round(&mut self, now: Timestamp, out: &mut Outbox<Effect, Event>) {
+        for _ in 0..self.config.fanout.get() {
+            let Some(to) = self.peers.next(now) else { break };
+            self.send(now, to, out);
+        }
+        self.set_timer(out);
+    }
+
+    fn send(&mut self, now: Timestamp, to: MemberId, out: &mut Outbox<Effect, Event>) {
+        let Some(peer) = self.peers.get_mut(to) else { return };
+        let Config { max_entries_per_message, max_bytes_per_message, request_timeout, .. } = self.config;
+        let chunk = self.state.chunk(peer.acknowledged, to, max_entries_per_message.get(), max_bytes_per_message);
+        self.delta = DeltaId::new(self.delta.get().saturating_add(1));
+        peer.outstanding = Some(Outstanding {
+            id: self.delta,
+            up_to: chunk.up_to,
+            truncated: chunk.truncated,
+            full_state_wanted: peer.full_state_wanted,
+            lost_at: now + request_timeout,
+        });
+        let delta = Delta {
+            from: self.me,
+            id: self.delta,
+            digest: self.state.digest(),
+            full_state_wanted: peer.full_state_wanted,
+            entries: chunk.entries,
+        };
+        out.effect(Effect::Send { to, delta });
+    }
+
+    fn set(&mut self, key: GossipKey, value: Option<GossipValue>, out: &mut Outbox<Effect, Event>) {
+        let held = self.state.held(self.me, key.as_str());
+        if held.and_then(|(_, held)| held) == value.as_ref() {
+            return; // what is set already, or was never there, is nobody's news
+        }
+        let bytes = key.as_str().len();
+        let reason = match &value {
+            _ if bytes == 0 || bytes > GossipKey::MAX_BYTES => Some(SetRefusal::KeyLength { bytes }),
+            Some(value) if value.len() > GossipValue::MAX_BYTES => {
+                Some(SetRefusal::ValueTooLarge { bytes: value.len() })
+            }
+            _ if held.is_none() && self.state.is_full(self.me) => Some(SetRefusal::TooManyKeys),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => out.event(Event::SetRefused { key, reason }),
+            None => self.write(key, value, out),
+        }
+    }
+
+    fn write(&mut self, key: GossipKey, value: Option<GossipValue>, out: &mut Outbox<Effect, Event>) {
+        self.sequence = self.sequence.next();
+        self.take(GossipEntry { member: self.me, key, sequence: self.sequence, value }, None, out);
+    }
+
+    /// Offers an entry to the state, and says so if it was news.
+    fn take(&mut self, entry: GossipEntry, learned_from: Option<MemberId>, out: &mut Outbox<Effect, Event>) {
+        let GossipEntry { member, key, sequence, value } = entry.clone();
+        match (self.state.offer(entry, learned_from), value) {
+            (Taken::New { .. }, Some(value)) => out.event(Event::Updated { member, key, value, sequence }),
+            (Taken::New { replaced: true }, None) => out.event(Event::Removed { member, key, sequence }),
+            (Taken::New { replaced: false }, None) | (Taken::Old | Taken::Full, _) => {}
+        }
+    }
+
+    fn members_changed(&mut self, members: Vec<MemberId>, out: &mut Outbox<Effect, Event>) {
+        let others = members.into_iter().filter(|&member| member != self.me).collect();
+        for member in self.peers.replace(&others) {
+            if self.state.purge(member) {
+                out.event(Event::Purged { member });
+            }
+        }
+    }
+
+    fn refuse(request: RequestId, from: MemberId, reason: Refusal, out: &mut Outbox<Effect, Event>) {
+        out.effect(Effect::Answer { request, answer: Err(reason) });
+        out.event(Event::Refused { from, reason });
+    }
+
+    fn requested(
+        &mut self,
+        now: Timestamp,
+        request: RequestId,
+        from: MemberId,
+        delta: Delta,
+        out: &mut Outbox<Effect, Event>,
+    ) {
+        if delta.from != from {
+            return Self::refuse(request, from, Refusal::WrongSender { claimed: delta.from }, out);
+        }
+        if !self.peers.contains(from) {
+            return Self::refuse(request, from, Refusal::UnknownSender, out);
+        }
+        let Delta { id, digest, full_state_wanted, entries, .. } = delta;
+        let sender_is_done = entries.is_empty();
+        for entry in entries {
+            if entry.member == self.me {
+                self.defend(entry, out);
+            } else if self.peers.contains(entry.member) {
+                self.take(entry, Some(from), out);
+            }
+        }
+        let digests_equal = digest == self.state.digest();
+        let diverged = !digests_equal && !full_state_wanted && sender_is_done && self.full_state_is_due(now, from);
+        let ack = DeltaAck { id, digest: self.state.digest(), full_state_wanted: diverged };
+        out.effect(Effect::Answer { request, answer: Ok(ack) });
+        if digests_equal {
+            self.has_everything(from);
+        } else if full_state_wanted || diverged {
+            self.start_over(now, from, out);
+        }
+    }
+
+    /// Whether `peer` has everything that we have to tell, so that a difference has no innocent cause; and remembers that
+    /// it is asked for everything now.
+    fn full_state_is_due(&mut self, now: Timestamp, peer: MemberId) -> bool {
+        let interval = self.config.full_state_interval;
+        let Some(known) = self.peers.get_mut(peer) else { return false };
+        let asked_lately = known.full_state_asked_at.is_some_and(|at| now.since(at) < interval);
+        let due = !asked_lately && self.state.is_told(known.acknowledged, peer);
+        if due {
+            known.full_state_asked_at = Some(now);
+        }
+        due
+    }
+
+    fn has_everything(&mut self, peer: MemberId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.acknowledged = self.state.newest();
+        }
+    }
+
+    /// Tells `peer` everything again, beginning now.
+    fn start_over(&mut self, now: Timestamp, peer: MemberId, out: &mut Outbox<Effect, Event>) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        self.state.forget_source(peer);
+        if known.start_over(now) {
+            self.send(now, peer, out);
+        }
+    }
+
+    /// A peer tells us a value of ours.
+    fn defend(&mut self, claim: GossipEntry, out: &mut Outbox<Effect, Event>) {
+        let held = self.state.held(self.me, claim.key.as_str());
+        let (sequence, value) = held.unwrap_or_default();
+        if (claim.sequence, claim.value.as_ref()) <= (sequence, value) {
+            return; // our own word, come back late
+        }
+        if held.is_none() && self.state.is_full(self.me) {
+            return;
+        }
+        let value = value.cloned();
+        self.sequence = self.sequence.max(claim.sequence);
+        if claim.value == value {
+            self.take(claim, None, out);
+        } else {
+            self.write(claim.key, value, out);
+        }
+    }
+
+    fn answered(&mut self, now: Timestamp, from: MemberId, ack: DeltaAck, out: &mut Outbox<Effect, Event>) {
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(delta) = peer.outstanding.take_if(|outstanding| outstanding.id == ack.id) else { return };
+        peer.acknowledged = peer.acknowledged.max(delta.up_to);
+        peer.full_state_wanted &= !delta.full_state_wanted;
+        if ack.digest == self.state.digest() {
+            self.has_everything(from);
+        } else if ack.full_state_wanted {
+            self.start_over(now, from, out);
+        } else if delta.truncated {
+            self.send(now, from, out);
+        }
+    }
+}

@@ -25,8 +25,8 @@
 //! # Source
 //! Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), full jitter; deviation: the draw starts
 //! at `min` instead of zero, and its ceiling is never more than half of what is left of the deadline, so that an unlucky
-//! draw cannot throw that rest away. protoactor-go `cluster/default_context.go` (`Request`) retries every failure alike
-//! with a delay that it takes from a global default.
+//! draw cannot throw that rest away. protoactor-go at c318a5a0, `cluster/default_context.go` (`Request`), retries timeouts
+//! and dead letters alike, with waits of nanoseconds, and drops the cached reference on both.
 //!
 //! # How it is driven
 //! The caller's own task owns the [`Request`], a plain value: dropping it leaves nothing behind. An attempt that succeeds

@@ -22,9 +22,9 @@
 //! that comes and goes within one window is never reported.
 //!
 //! # Source
-//! protoactor-go `cluster/member_list.go` (`UpdateClusterTopology`) and `cluster/pubsub_topology.go` publish each change
-//! by itself under the list's lock and hash member ids alone. Here a change of kinds is visible, changes are collected,
-//! and the event carries a snapshot, so that no subscriber has to ask the member list.
+//! protoactor-go at c318a5a0, `cluster/member_list.go` (`UpdateClusterTopology`, `getTopologyChanges`) and
+//! `cluster/member.go` (`TopologyHash`). Deviations: there each call publishes under the list's lock, so that a subscriber
+//! who asks the list waits for ever, and the hash is of member ids alone, so that a change of kinds is invisible.
 //!
 //! # How it is driven
 //! ```

@@ -1,0 +1,191 @@
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use gristmill_messages::MemberId;
+
+use super::message::{Delta, GossipEntry, GossipKey, GossipValue, Sequence, StateDigest};
+
+/// Counts what this node learned, in its own order: the later an entry was taken, the greater its revision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Revision(u64);
+
+/// What this node holds, and the order in which it came.
+///
+/// Invariant: `log` names each held entry once, under its revision; `digest` is the sum over all of them.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    members: BTreeMap<MemberId, BTreeMap<GossipKey, Held>>,
+    log: BTreeMap<Revision, (MemberId, GossipKey)>,
+    newest: Revision,
+    digest: StateDigest,
+}
+
+#[derive(Debug)]
+struct Held {
+    sequence: Sequence,
+    value: Option<GossipValue>,
+    revision: Revision,
+    hash: u64,
+    /// Who need not be told, because it is who told us.
+    learned_from: Option<MemberId>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is newer than what was held.
+    New {
+        /// Whether a value was visible before.
+        replaced: bool,
+    },
+    /// It is not.
+    Old,
+    /// Its member has as many keys as it may have, and this would be one more.
+    Full,
+}
+
+/// The part of the log that one message carries.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) entries: Vec<GossipEntry>,
+    /// Who acknowledges it has everything up to here.
+    pub(super) up_to: Revision,
+    /// More is waiting behind it.
+    pub(super) truncated: bool,
+}
+
+impl State {
+    /// Keys of one member, removed ones among them, at most; the same on all members.
+    pub(super) const MAX_KEYS: usize = 256;
+
+    pub(super) const fn digest(&self) -> StateDigest {
+        self.digest
+    }
+
+    pub(super) const fn newest(&self) -> Revision {
+        self.newest
+    }
+
+    /// Sequence and value of the last write that is known here; no value when it is removed.
+    pub(super) fn held(&self, member: MemberId, key: &str) -> Option<(Sequence, Option<&GossipValue>)> {
+        let held = self.members.get(&member)?.get(key)?;
+        Some((held.sequence, held.value.as_ref()))
+    }
+
+    pub(super) fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (MemberId, &'a GossipValue)> {
+        self.members.iter().filter_map(move |(&member, keys)| Some((member, keys.get(key)?.value.as_ref()?)))
+    }
+
+    pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
+        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
+    }
+
+    /// Whether the member may have no further key.
+    pub(super) fn is_full(&self, member: MemberId) -> bool {
+        self.members.get(&member).is_some_and(|keys| keys.len() >= Self::MAX_KEYS)
+    }
+
+    /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so that
+    /// all members that were offered the same entries hold the same, in whatever order they came.
+    pub(super) fn offer(&mut self, entry: GossipEntry, learned_from: Option<MemberId>) -> Taken {
+        let hash = entry.stable_hash();
+        let GossipEntry { member, key, sequence, value } = entry;
+        let keys = self.members.get(&member);
+        let old = keys.and_then(|keys| keys.get(&key));
+        if old.is_some_and(|old| (old.sequence, &old.value) >= (sequence, &value)) {
+            return Taken::Old;
+        }
+        if old.is_none() && self.is_full(member) {
+            return Taken::Full;
+        }
+        self.newest = Revision(self.newest.0.saturating_add(1));
+        self.digest = self.digest.plus(hash);
+        self.log.insert(self.newest, (member, key.clone()));
+        let held = Held { sequence, value, revision: self.newest, hash, learned_from };
+        let old = self.members.entry(member).or_default().insert(key, held);
+        if let Some(old) = &old {
+            self.digest = self.digest.minus(old.hash);
+            self.log.remove(&old.revision);
+        }
+        Taken::New { replaced: old.is_some_and(|old| old.value.is_some()) }
+    }
+
+    /// Forgets a member; says whether there was something to forget.
+    pub(super) fn purge(&mut self, member: MemberId) -> bool {
+        let Some(keys) = self.members.remove(&member) else { return false };
+        for held in keys.into_values() {
+            self.digest = self.digest.minus(held.hash);
+            self.log.remove(&held.revision);
+        }
+        true
+    }
+
+    /// What was taken after `acknowledged` and not from `to` itself, oldest first, within the bounds. At least one entry
+    /// when there is any: each fits in a message of its own.
+    pub(super) fn chunk(&self, acknowledged: Revision, to: MemberId, max_entries: usize, max_bytes: usize) -> Chunk {
+        let mut chunk = Chunk { entries: Vec::new(), up_to: acknowledged, truncated: false };
+        let mut bytes = Delta::HEADER_BYTES;
+        for (revision, member, key, held) in self.after(acknowledged) {
+            if held.learned_from != Some(to) {
+                let entry =
+                    GossipEntry { member, key: key.clone(), sequence: held.sequence, value: held.value.clone() };
+                bytes = bytes.saturating_add(entry.wire_bytes());
+                if chunk.entries.len() == max_entries || (bytes > max_bytes && !chunk.entries.is_empty()) {
+                    chunk.truncated = true;
+                    break;
+                }
+                chunk.entries.push(entry);
+            }
+            chunk.up_to = revision;
+        }
+        chunk
+    }
+
+    /// Whether `to` has everything, by what it acknowledged and by what it told us itself.
+    pub(super) fn is_told(&self, acknowledged: Revision, to: MemberId) -> bool {
+        self.after(acknowledged).all(|(.., held)| held.learned_from == Some(to))
+    }
+
+    /// What `peer` told us it may have lost since.
+    pub(super) fn forget_source(&mut self, peer: MemberId) {
+        for held in self.members.values_mut().flat_map(BTreeMap::values_mut) {
+            if held.learned_from == Some(peer) {
+                held.learned_from = None;
+            }
+        }
+    }
+
+    fn after(&self, revision: Revision) -> impl Iterator<Item = (Revision, MemberId, &GossipKey, &Held)> {
+        self.log.range((Bound::Excluded(revision), Bound::Unbounded)).filter_map(|(&revision, (member, key))| {
+            let held = self.members.get(member)?.get(key)?; // always there, by the invariant
+            Some((revision, *member, key, held))
+        })
+    }
+
+    /// Entries, and members with entries.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.log.len(), self.members.len())
+    }
+
+    pub(super) fn check_invariants(&self, known: impl Fn(MemberId) -> bool) {
+        let mut digest = StateDigest::default();
+        let mut held_entries = 0;
+        for (&member, keys) in &self.members {
+            assert!(known(member), "only the state of members is held");
+            assert!(keys.len() <= Self::MAX_KEYS, "no member has more keys than it may");
+            for (key, held) in keys {
+                let entry =
+                    GossipEntry { member, key: key.clone(), sequence: held.sequence, value: held.value.clone() };
+                assert_eq!(held.hash, entry.stable_hash(), "the hash is that of the entry");
+                assert_eq!(self.log.get(&held.revision), Some(&(member, entry.key)), "the log names each entry");
+                digest = digest.plus(held.hash);
+                held_entries += 1;
+            }
+        }
+        assert_eq!(self.log.len(), held_entries, "the log names nothing else");
+        assert_eq!(self.digest, digest, "the digest is the sum over the entries");
+        assert!(self.log.keys().next_back().is_none_or(|&last| last <= self.newest), "revisions only grow");
+    }
+}
