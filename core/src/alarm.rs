@@ -42,13 +42,18 @@ pub struct SetTimer {
 }
 
 /// Remembers which timer of a machine counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Alarm {
     armed: Option<Timestamp>,
     epoch: TimerEpoch,
 }
 
 impl Alarm {
+    /// No timer is set.
+    pub(crate) const fn new() -> Self {
+        Self { armed: None, epoch: TimerEpoch(0) }
+    }
+
     /// The timer to set so that the machine wakes at `deadline` at the latest; none when one that is set already will
     /// do. A timer that is set for earlier stays: waking once too often is cheaper than setting a timer per input.
     pub(crate) fn wake_at(&mut self, now: Timestamp, deadline: Option<Timestamp>) -> Option<SetTimer> {
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_later_deadline_needs_no_new_timer_and_an_earlier_one_makes_the_old_stale() {
-        let mut alarm = Alarm::default();
+        let mut alarm = Alarm::new();
         let first = alarm.wake_at(at(0), Some(at(50))).unwrap();
         assert_eq!(first, SetTimer { after: Duration::from_millis(50), epoch: TimerEpoch(1) });
         assert_eq!(alarm.wake_at(at(1), Some(at(60))), None);
@@ -91,6 +96,6 @@ mod tests {
 
     #[test]
     fn nothing_fires_before_it_was_set() {
-        assert!(!Alarm::default().fired(TimerEpoch::default()));
+        assert!(!Alarm::new().fired(TimerEpoch::default()));
     }
 }

@@ -257,7 +257,7 @@ impl Activations {
             next: NonZeroU64::MIN,
             activating: VecDeque::new(),
             draining: VecDeque::new(),
-            alarm: Alarm::default(),
+            alarm: Alarm::new(),
             ignored: 0,
         }
     }
