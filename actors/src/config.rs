@@ -6,12 +6,12 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_core::{Address, KindName, gossip, membership, topology};
 use gristmill_core::request::RetryPolicy;
+use gristmill_core::{Address, KindName, gossip, membership, topology};
 use gristmill_transport::{Network, Secret, TcpNetwork, TransportConfig};
 
-use crate::event::Events;
 use crate::event::EventStream;
+use crate::event::Events;
 use crate::grain::Kind;
 use crate::provider::{ClusterProvider, SeedNodes};
 use crate::topic;
@@ -73,7 +73,12 @@ impl Timing {
     /// For members far apart.
     #[must_use]
     pub fn wan() -> Self {
-        Self { membership: membership::Config::wan(), gossip: gossip::Config::wan(), retry: RetryPolicy::wan(), ..Self::lan() }
+        Self {
+            membership: membership::Config::wan(),
+            gossip: gossip::Config::wan(),
+            retry: RetryPolicy::wan(),
+            ..Self::lan()
+        }
     }
 
     /// For tests: everything that can be fast is fast.
@@ -92,7 +97,6 @@ impl Timing {
 
 impl ClusterConfig {
     /// Starts a configuration for a node of the cluster `name`. Nodes of other names are refused.
-    #[must_use]
     pub fn builder(name: impl Into<String>) -> ClusterConfigBuilder {
         ClusterConfigBuilder {
             config: Self {
@@ -253,8 +257,9 @@ impl ClusterConfigBuilder {
         let Some((host, _)) = config.listen.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
             return fail("listen", &config.listen, "host:port");
         };
-        let reachable = config.advertise.iter().map(Address::as_str).chain([config.listen.as_str()]);
-        let exposed = !is_loopback(host) || reachable.clone().any(|a| !is_loopback(a.rsplit_once(':').unwrap_or((a, "")).0));
+        let advertised = config.advertise.as_ref().map(|address| address.as_str());
+        let advertised_host = advertised.map(|address| address.rsplit_once(':').unwrap_or((address, "")).0);
+        let exposed = !is_loopback(host) || advertised_host.is_some_and(|host| !is_loopback(host));
         if exposed && config.secret.is_none() && !insecure && !custom_network {
             return fail("secret", &"none", "off loopback a shared secret is needed, or insecure()");
         }

@@ -1,13 +1,16 @@
 //! The public face of a node: [`ClusterContext`], and the way of one grain request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gristmill_core::placement::DeactivationReason;
-use gristmill_core::request::{AttemptFailure, Delivered, Effect, Input, NotDeliveredReason, Request, Unresolved, Verdict};
+use gristmill_core::request::{
+    AttemptFailure, Delivered, Effect, Input, NotDeliveredReason, Request, Unresolved, Verdict,
+};
 use gristmill_core::topology::Topology;
-use gristmill_core::{Address, Member, MemberStatus};
+use gristmill_core::{Address, KindName, Member, MemberStatus};
 use gristmill_messages::{ActivationId, ClusterIdentity, MemberId, MessageName};
 use gristmill_transport::{CallError, Lane, Outcome, OutgoingRequest, Target};
 use prost::{Message, Name};
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::error::RequestError;
 use crate::event::EventStream;
+use crate::gossip::GossipMessage;
 use crate::grain::{Ended, Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::member_list::MemberListMessage;
 use crate::metrics::MetricsSnapshot;
@@ -106,7 +110,7 @@ impl ClusterContext {
     /// The newest topology: the active members, their hash, the block list.
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
-        Arc::clone(&self.node.view.load().topology)
+        Arc::clone(self.node.view.load().topology())
     }
 
     /// Every member that this node knows, with its state: also those that join, leave, or are dead.
@@ -122,6 +126,15 @@ impl ClusterContext {
     #[must_use]
     pub fn events(&self) -> EventStream {
         self.node.events.subscribe()
+    }
+
+    /// How many grains of each kind every member runs, as its last heartbeat says. On a client: nothing.
+    ///
+    /// # Errors
+    /// The node is not running.
+    pub async fn grain_counts(&self) -> Result<BTreeMap<MemberId, BTreeMap<KindName, u64>>, RequestError> {
+        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        parts.gossip.ask(GossipMessage::GrainCounts).await.ok_or(RequestError::NotRunning)
     }
 
     /// What this node has counted.
@@ -204,7 +217,8 @@ impl GrainRef {
         R: Message + Name + Default,
     {
         let outcome = self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Reply).await?;
-        let unexpected = |problem| RequestError::UnexpectedReply { expected: MessageName::of::<R>().to_string(), problem };
+        let unexpected =
+            |problem| RequestError::UnexpectedReply { expected: MessageName::of::<R>().to_string(), problem };
         if !outcome.message.is::<R>() {
             return Err(unexpected(format!("it is {}", outcome.message)));
         }
@@ -349,7 +363,9 @@ impl GrainRef {
             Verdict::Overloaded { .. } => RequestError::Overloaded(self.timeout),
             Verdict::Rejected { .. } => RequestError::Rejected(GrainError::internal("rejected")),
             Verdict::UnknownOutcome { detail, .. } => RequestError::UnknownOutcome { detail },
-            Verdict::DeadlineExceeded { delivered: Delivered::Maybe, .. } => RequestError::DeadlineExceeded(self.timeout),
+            Verdict::DeadlineExceeded { delivered: Delivered::Maybe, .. } => {
+                RequestError::DeadlineExceeded(self.timeout)
+            }
             Verdict::DeadlineExceeded { delivered: Delivered::No, attempts } => {
                 RequestError::NotDelivered { reason: format!("no answer within {:?}", self.timeout), attempts }
             }
@@ -381,6 +397,21 @@ impl Failure {
     }
 }
 
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent { .. } => Self::unreachable(error),
+            CallError::ConnectionLost { .. } => {
+                Self::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(error.to_string())))
+            }
+            CallError::Expired { sent } => Self::Attempt(Input::DeadlinePassed { sent }),
+            CallError::TooLarge { bytes, limit } => Self::Final(RequestError::TooLarge { bytes, limit }),
+            CallError::Overloaded => Self::not_delivered(NotDeliveredReason::Overloaded, String::new()),
+            other => Self::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(other.to_string()))),
+        }
+    }
+}
+
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self::not_delivered(refused.reason, String::new())
@@ -395,7 +426,9 @@ fn reply_of(outcome: Outcome) -> Result<Reply, Failure> {
             Err(Failure::Final(RequestError::Rejected(error)))
         }
         Outcome::NotDelivered { reason, detail } => Err(Failure::not_delivered(reason.into(), detail)),
-        Outcome::UnknownOutcome { detail } => Err(Failure::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(detail)))),
+        Outcome::UnknownOutcome { detail } => {
+            Err(Failure::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(detail))))
+        }
     }
 }
 

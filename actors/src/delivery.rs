@@ -14,11 +14,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use gristmill_core::topic::Receipt;
 use gristmill_messages::cluster::{
     PubSubBatchTransport, PubSubEnvelope, PublishResponse, SubscribeRequest, SubscribeResponse, SubscriberIdentity,
     UnsubscribeRequest, UnsubscribeResponse, subscriber_identity,
 };
-use gristmill_messages::{ClusterIdentity, MemberId, MessageName};
+use gristmill_messages::{ClusterIdentity, InvalidId, MemberId, MessageName};
 use prost::{Message, Name};
 use tokio::sync::mpsc;
 
@@ -37,26 +38,6 @@ const SUBSCRIBER_BUFFER: usize = 1_024;
 pub(crate) struct TopicMessage {
     pub(crate) name: Arc<str>,
     pub(crate) data: Bytes,
-}
-
-/// What became of a published message: of how many subscribers.
-///
-/// A node's stream subscribers count one by one once the node has answered; a node that did not is one failure.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PublishReceipt {
-    /// Subscribing nodes and grains that it was sent to.
-    pub accepted: u32,
-    /// Subscribers that have it.
-    pub delivered: u32,
-    /// Subscribers, or whole nodes, that do not.
-    pub failed: u32,
-}
-
-impl From<PublishResponse> for PublishReceipt {
-    fn from(response: PublishResponse) -> Self {
-        let failed = u32::try_from(response.failed.len()).unwrap_or(u32::MAX);
-        Self { accepted: response.accepted, delivered: response.delivered, failed }
-    }
 }
 
 /// The messages of a topic from the moment of the subscription on, each at most once, a publisher's in its order.
@@ -164,7 +145,7 @@ impl ClusterContext {
         &self,
         topic: impl Into<String>,
         message: M,
-    ) -> Result<PublishReceipt, RequestError> {
+    ) -> Result<Receipt, RequestError> {
         self.publish_batch(topic, [message]).await
     }
 
@@ -176,7 +157,7 @@ impl ClusterContext {
         &self,
         topic: impl Into<String>,
         messages: impl IntoIterator<Item = M>,
-    ) -> Result<PublishReceipt, RequestError> {
+    ) -> Result<Receipt, RequestError> {
         let envelope =
             |message: M| PubSubEnvelope { type_id: 0, message_data: message.encode_to_vec().into(), serializer_id: 0 };
         let batch = PubSubBatchTransport {
@@ -184,7 +165,11 @@ impl ClusterContext {
             envelopes: messages.into_iter().map(envelope).collect(),
         };
         let response: PublishResponse = self.grain((topic::KIND, topic.into())).request(batch).await?;
-        Ok(response.into())
+        let unexpected = |error: InvalidId| RequestError::UnexpectedReply {
+            expected: PublishResponse::full_name(),
+            problem: error.to_string(),
+        };
+        Receipt::try_from(response).map_err(unexpected)
     }
 
     pub(crate) async fn subscribe_as(&self, topic: &str, subscriber: SubscriberIdentity) -> Result<(), RequestError> {

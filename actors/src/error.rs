@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::InvalidIdentity;
 
 use crate::config::ConfigError;
@@ -62,12 +61,6 @@ pub enum RequestError {
     /// This node is not running (any more); nothing was sent.
     #[error("this node is not running")]
     NotRunning,
-}
-
-impl RequestError {
-    pub(crate) fn not_delivered(reason: NotDeliveredReason, attempts: u32) -> Self {
-        Self::NotDelivered { reason: reason.to_string(), attempts }
-    }
 }
 
 /// Why a node did not start. Everything that had been started was stopped again; starting anew is safe.

@@ -163,7 +163,10 @@ impl Events {
 /// [`ClusterEvent::Missed`] in their place.
 #[derive(Debug)]
 pub struct EventStream {
-    next: ReusableBoxFuture<'static, (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>)>,
+    next: ReusableBoxFuture<
+        'static,
+        (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>),
+    >,
 }
 
 impl EventStream {

@@ -20,15 +20,19 @@ mod topic;
 pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, ClusterState, Shutdown};
 pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, Timing};
 pub use context::{ClusterContext, GrainRef, MemberInfo};
-pub use delivery::{PublishReceipt, Subscription};
+pub use delivery::Subscription;
 pub use error::{RequestError, ShutdownError, StartError};
 pub use event::{ClusterEvent, EventStream};
 pub use grain::{
-    Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind, OnPanic, Reply,
+    Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind,
+    OnPanic, Reply,
 };
+pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
 pub use gristmill_core::topology::{Topology, TopologyUpdated};
 pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
-pub use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyHash, TopologyVersion};
+pub use gristmill_messages::{
+    ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyHash, TopologyVersion,
+};
 pub use gristmill_transport::{MemoryHost, MemoryNetwork, Network, Secret, TcpNetwork, TransportConfig};
 pub use metrics::MetricsSnapshot;
 pub use provider::{ClusterProvider, Discovery, MemoryProvider, ProviderError, ProviderFuture, SeedNodes, StaticList};

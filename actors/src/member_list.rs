@@ -21,7 +21,10 @@ use crate::inbox::PeerRequest;
 
 pub(crate) enum MemberListMessage {
     /// Join through these; the answer comes when this node has joined, or cannot.
-    Start { seeds: Vec<Address>, joined: oneshot::Sender<Result<(), StartError>> },
+    Start {
+        seeds: Vec<Address>,
+        joined: oneshot::Sender<Result<(), StartError>>,
+    },
     /// The provider found these.
     Discovered(Vec<Address>),
     /// What an effect of the membership led to.

@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use fnv::FnvBuildHasher;
 use gristmill_core::placement::Rendezvous;
-use gristmill_core::topology::Topology;
 use gristmill_core::{Member, RequestId, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity};
 use gristmill_transport::{Outcome, PendingCalls};
@@ -48,7 +47,7 @@ pub(crate) struct Node {
     pub(crate) config: ClusterConfig,
     pub(crate) clock: Clock,
     /// Written by the member list alone, as one piece: no two parts of a node disagree about who owns what.
-    pub(crate) view: ArcSwap<View>,
+    pub(crate) view: ArcSwap<Rendezvous>,
     /// Written by the placement alone.
     pub(crate) doors: DashMap<ActivationId, Arc<dyn Door>, FnvBuildHasher>,
     pub(crate) pids: PidTable,
@@ -103,7 +102,7 @@ impl Node {
     }
 
     pub(crate) fn owner(&self, identity: &ClusterIdentity) -> Option<Member> {
-        self.view.load().owners.owner(identity).cloned()
+        self.view.load().owner(identity).cloned()
     }
 
     /// A number for a machine's request, unique on this node.
@@ -115,20 +114,6 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("me", &self.me.id).field("role", &self.role).finish_non_exhaustive()
-    }
-}
-
-/// The topology and who owns what in it.
-#[derive(Debug, Default)]
-pub(crate) struct View {
-    pub(crate) topology: Arc<Topology>,
-    pub(crate) owners: Arc<Rendezvous>,
-}
-
-impl View {
-    pub(crate) fn new(topology: Arc<Topology>) -> Self {
-        let owners = Rendezvous::new(topology.version(), topology.members().iter().cloned());
-        Self { owners: Arc::new(owners), topology }
     }
 }
 

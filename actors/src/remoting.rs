@@ -20,9 +20,7 @@ use fnv::FnvBuildHasher;
 use gristmill_core::{Address, Member};
 use gristmill_messages::remote::SystemActor;
 use gristmill_messages::{MemberId, MessageName};
-use gristmill_transport::{
-    Connection, Handler, Lane, Local, Network, OutgoingRequest, Outcome, Target,
-};
+use gristmill_transport::{Connection, Handler, Lane, Local, Network, Outcome, OutgoingRequest, Target};
 use prost::{Message, Name};
 use tokio::time::Instant;
 
@@ -120,6 +118,18 @@ impl Remoting {
         deadline: Instant,
     ) -> Result<A, ContactError> {
         let endpoint = self.endpoint(member.id, &member.address);
+        self.ask_peer(&endpoint, lane, actor, question, deadline).await
+    }
+
+    /// Asks an actor of a node, which may be a client.
+    pub(crate) async fn ask_peer<Q: Message + Name, A: Message + Name + Default>(
+        &self,
+        endpoint: &Endpoint,
+        lane: Lane,
+        actor: SystemActor,
+        question: &Q,
+        deadline: Instant,
+    ) -> Result<A, ContactError> {
         let connection = endpoint.connection(lane, deadline).await?;
         answer(connection.call(system_request(actor, question), deadline).await.map_err(NoConnection::from))
     }

@@ -35,20 +35,28 @@ pub(super) struct Started {
 
 impl Started {
     /// Opens the port and makes the node around it. Nothing but the listener runs yet.
-    pub(super) async fn listen(config: ClusterConfig, role: Role, root: &ActorRef<ClusterMessage>) -> Result<Self, StartError> {
+    pub(super) async fn listen(
+        config: ClusterConfig,
+        role: Role,
+        root: &ActorRef<ClusterMessage>,
+    ) -> Result<Self, StartError> {
         let mut config = config;
         let id = MemberId::new(rand::random());
         let listener = match role {
-            Role::Member => Some(config.network.listen(&config.listen).await.map_err(|source| StartError::Listen {
-                address: config.listen.clone(),
-                source,
-            })?),
+            Role::Member => Some(
+                config
+                    .network
+                    .listen(&config.listen)
+                    .await
+                    .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?,
+            ),
             Role::Client => None,
         };
         if role == Role::Member {
             config.kinds.push(topic::kind());
         }
-        let address = listener.as_ref().map(|listener| config.advertise.clone().unwrap_or_else(|| listener.local_address()));
+        let address =
+            listener.as_ref().map(|listener| config.advertise.clone().unwrap_or_else(|| listener.local_address()));
         let mut me = Member::new(id, address.clone().unwrap_or_else(|| "".into()), config.kind_names());
         me.weight = config.weight;
         let local = LocalPeer {
@@ -60,7 +68,8 @@ impl Started {
         let local = Local::new(local, config.transport.clone())
             .map_err(|error| StartError::Part { part: "remoting", reason: error.to_string() })?;
         let router = Arc::new(Router::default());
-        let dialer = Dialer { network: Arc::clone(&config.network), local: local.clone(), handler: Arc::clone(&router) };
+        let dialer =
+            Dialer { network: Arc::clone(&config.network), local: local.clone(), handler: Arc::clone(&router) };
         let events = config.events.clone();
         let node = Arc::new(Node::new(me, role, config, Remoting::new(dialer), events));
         router.connect(&node);
@@ -130,40 +139,39 @@ impl Started {
 
     /// Ends every part, in the opposite order of their start. Bounded: no step waits for a peer, or for long.
     pub(super) async fn stop(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
-        let mut result = Ok(());
         let node = Arc::clone(&self.node);
+        let mut result = Ok(());
         if let (Some(grace), Some(parts)) = (how.grace, node.parts()) {
             parts.member_list.send(MemberListMessage::Leave);
-            self.end("provider", |cell| drop(cell.send_message(ProviderMessage::Shutdown { graceful: true }))).await?;
+            result = self.end("provider", ProviderMessage::Shutdown { graceful: true }).await;
             let unsubscribed = parts.delivery.ask(DeliveryMessage::Close);
             drop(tokio::time::timeout(PATIENCE.min(grace), unsubscribed).await);
-            self.end("gossip", |cell| drop(cell.send_message(GossipMessage::Stop))).await?;
+            result = result.and(self.end("gossip", GossipMessage::Stop).await);
             let drained = parts.placement.ask(|reply| PlacementMessage::ShutDown { grace, reply });
-            result = match tokio::time::timeout(grace + PATIENCE, drained).await {
+            result = result.and(match tokio::time::timeout(grace + PATIENCE, drained).await {
                 Ok(Some(0)) => Ok(()),
                 Ok(Some(grains)) => Err(ShutdownError::CutOff { grains }),
                 Ok(None) | Err(_) => Err(ShutdownError::Stuck { part: "placement" }),
-            };
+            });
             drop(tokio::time::timeout(PATIENCE, parts.member_list.ask(MemberListMessage::Depart)).await);
         }
         for door in &node.doors {
             door.stop();
         }
         while let Some((part, cell)) = self.parts.pop() {
-            let stopped = stop(part, &cell).await;
-            result = result.and(stopped);
+            result = result.and(stop(part, &cell).await);
         }
         node.local_calls.close(|| gristmill_transport::Outcome::unknown("this node has shut down"));
         node.pids.clear();
         node.doors.clear();
         self.sweeper.abort();
-        Ok(result?)
+        result
     }
 
-    async fn end(&mut self, part: &str, tell: impl FnOnce(&ActorCell)) -> Result<(), ShutdownError> {
+    async fn end<M: ractor::Message>(&mut self, part: &str, how: M) -> Result<(), ShutdownError> {
         if let Some(at) = self.parts.iter().position(|(name, _)| *name == part) {
             let (part, cell) = self.parts.remove(at);
-            tell(&cell);
+            drop(cell.send_message(how));
             return stop(part, &cell).await;
         }
         Ok(())

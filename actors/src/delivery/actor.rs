@@ -19,8 +19,16 @@ use crate::topic;
 pub(crate) struct DeliveryActor;
 
 pub(crate) enum DeliveryMessage {
-    Subscribe { topic: String, id: u64, sender: mpsc::Sender<TopicMessage>, added: oneshot::Sender<()> },
-    Unsubscribe { topic: String, id: u64 },
+    Subscribe {
+        topic: String,
+        id: u64,
+        sender: mpsc::Sender<TopicMessage>,
+        added: oneshot::Sender<()>,
+    },
+    Unsubscribe {
+        topic: String,
+        id: u64,
+    },
     /// From a topic on this node.
     Deliver(DeliverBatchRequestTransport, oneshot::Sender<DeliverBatchResponse>),
     /// From a topic on another.
@@ -48,7 +56,11 @@ impl Actor for DeliveryActor {
     type State = DeliveryState;
     type Arguments = Arc<Node>;
 
-    async fn pre_start(&self, myself: ActorRef<DeliveryMessage>, node: Arc<Node>) -> Result<DeliveryState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<DeliveryMessage>,
+        node: Arc<Node>,
+    ) -> Result<DeliveryState, ActorProcessingErr> {
         myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew);
         Ok(DeliveryState { node, subscribers: BTreeMap::new() })
     }
@@ -62,7 +74,7 @@ impl Actor for DeliveryActor {
         match message {
             DeliveryMessage::Subscribe { topic, id, sender, added } => {
                 state.subscribers.entry(topic).or_default().push((id, sender));
-                drop(added.send(()));
+                let _ = added.send(());
             }
             DeliveryMessage::Unsubscribe { topic, id } => state.unsubscribe(&topic, id),
             DeliveryMessage::Deliver(request, reply) => drop(reply.send(state.deliver(request))),

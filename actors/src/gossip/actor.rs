@@ -32,7 +32,11 @@ impl Actor for GossipActor {
     type State = GossipState;
     type Arguments = Arc<Node>;
 
-    async fn pre_start(&self, myself: ActorRef<GossipMessage>, node: Arc<Node>) -> Result<GossipState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<GossipMessage>,
+        node: Arc<Node>,
+    ) -> Result<GossipState, ActorProcessingErr> {
         if node.role == Role::Member {
             myself.send_interval(node.config.timing.gossip.interval, || GossipMessage::Beat);
         }
@@ -56,7 +60,7 @@ impl Actor for GossipActor {
             GossipMessage::TopologyChanged if state.node.role == Role::Client => {}
             GossipMessage::TopologyChanged => {
                 let me = state.node.me.id;
-                let topology = Arc::clone(&state.node.view.load().topology);
+                let topology = Arc::clone(state.node.view.load().topology());
                 let members = topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
                 state.step(&myself, Input::MembersChanged { members });
             }
@@ -75,7 +79,8 @@ impl Actor for GossipActor {
                 }
             }
             GossipMessage::GrainCounts(reply) => {
-                let counts = state.gossip.get(HEARTBEAT).filter_map(|(member, value)| Some((member, grain_counts(value)?)));
+                let counts =
+                    state.gossip.get(HEARTBEAT).filter_map(|(member, value)| Some((member, grain_counts(value)?)));
                 drop(reply.send(counts.collect()));
             }
         }
@@ -100,7 +105,8 @@ impl GossipState {
         tokio::spawn(async move {
             let Some(parts) = node.parts() else { return };
             let Some(counts) = parts.placement.ask(PlacementMessage::Count).await else { return };
-            let counted = |(kind, count): (KindName, usize)| (kind.to_string(), i64::try_from(count).unwrap_or(i64::MAX));
+            let counted =
+                |(kind, count): (KindName, usize)| (kind.to_string(), i64::try_from(count).unwrap_or(i64::MAX));
             let actor_count = counts.into_iter().map(counted).collect();
             let heartbeat = MemberHeartbeat { actor_statistics: Some(ActorStatistics { actor_count }) };
             let value = GossipValue::of(&heartbeat);
@@ -152,7 +158,7 @@ impl GossipState {
 }
 
 async fn send(node: &Node, to: MemberId, delta: Delta) -> Option<DeltaAck> {
-    let member = node.view.load().topology.member(to).cloned()?;
+    let member = node.view.load().topology().member(to).cloned()?;
     let deadline = Instant::now() + node.config.timing.gossip.request_timeout;
     let request = GossipRequest::from(delta);
     match node.remoting.ask(&member, Lane::Control, SystemActor::Gossip, &request, deadline).await {

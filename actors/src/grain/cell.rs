@@ -65,7 +65,11 @@ enum Order {
 
 impl<G: Grain> Cell<G> {
     /// Starts the activation: builds the grain and runs `on_activate` in a task of its own, then reports.
-    pub(super) fn start(settings: Arc<KindSettings>, context: GrainContext, grain: impl FnOnce() -> G + Send + 'static) -> Arc<Self> {
+    pub(super) fn start(
+        settings: Arc<KindSettings>,
+        context: GrainContext,
+        grain: impl FnOnce() -> G + Send + 'static,
+    ) -> Arc<Self> {
         let life = Life::Warm { order: Order::Cool, parked: None, task: None };
         let inner = Mutex::new(Inner { queue: VecDeque::new(), life });
         let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
@@ -135,7 +139,9 @@ impl<G: Grain> Cell<G> {
                         OnPanic::Deactivate => {
                             leaving.reason = DeactivationReason::Panicked;
                             // What waits behind it did not run.
-                            batch.drain(..).for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+                            batch
+                                .drain(..)
+                                .for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
                             return;
                         }
                     },
@@ -246,12 +252,12 @@ impl<G: Grain> Door for Cell<G> {
         let mut inner = self.lock();
         match &inner.life {
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
-                return Err(Refused { envelope, reason: NotDeliveredReason::Stopping });
+                return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
             }
             Life::Warm { .. } | Life::Cold(_) => {}
         }
         if inner.queue.len() >= self.settings.mailbox {
-            return Err(Refused { envelope, reason: NotDeliveredReason::Overloaded });
+            return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
         inner.queue.push_back(envelope);
         self.idle_sweeps.store(0, Ordering::Relaxed);

@@ -27,11 +27,15 @@ pub(crate) trait Door: Debug + Send + Sync {
 /// A message that a door did not take.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) envelope: Envelope,
+    pub(crate) envelope: Box<Envelope>,
     pub(crate) reason: NotDeliveredReason,
 }
 
 impl Refused {
+    pub(super) fn new(envelope: Envelope, reason: NotDeliveredReason) -> Self {
+        Self { envelope: Box::new(envelope), reason }
+    }
+
     /// Tells the caller.
     pub(crate) fn answer(self) {
         self.envelope.reply.not_delivered(self.reason);

@@ -41,10 +41,17 @@ impl ErrorCode {
 
 impl From<String> for ErrorCode {
     fn from(code: String) -> Self {
-        [Self::Unimplemented, Self::InvalidArgument, Self::FailedPrecondition, Self::NotFound, Self::Internal, Self::Panicked]
-            .into_iter()
-            .find(|known| known.as_str() == code)
-            .unwrap_or(Self::Other(code))
+        [
+            Self::Unimplemented,
+            Self::InvalidArgument,
+            Self::FailedPrecondition,
+            Self::NotFound,
+            Self::Internal,
+            Self::Panicked,
+        ]
+        .into_iter()
+        .find(|known| known.as_str() == code)
+        .unwrap_or(Self::Other(code))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
@@ -127,11 +127,11 @@ where
 {
     fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
         if self.draining.load(Ordering::Acquire) {
-            return Err(Refused { envelope, reason: NotDeliveredReason::Stopping });
+            return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
         }
         if self.queued.fetch_add(1, Ordering::Relaxed) >= self.settings.mailbox {
             self.queued.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refused { envelope, reason: NotDeliveredReason::Overloaded });
+            return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
         self.idle_sweeps.store(0, Ordering::Relaxed);
         let call = HostedCall { envelope: Some(envelope), _place: Place(Arc::clone(&self.queued)) };

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fnv::FnvBuildHasher;
-use gristmill_core::membership::{ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Record, WireMessage};
+use gristmill_core::membership::{
+    ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Phase, Record, WireMessage,
+};
 use gristmill_core::topology::{self, Aggregator};
 use gristmill_core::{Address, MemberStatus, Outbox, RequestId};
 use gristmill_messages::cluster::TopologyRequest;
@@ -43,7 +45,11 @@ impl Actor for MemberListActor {
     type State = MemberListState;
     type Arguments = Arc<Node>;
 
-    async fn pre_start(&self, _: ActorRef<MemberListMessage>, node: Arc<Node>) -> Result<MemberListState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<MemberListMessage>,
+        node: Arc<Node>,
+    ) -> Result<MemberListState, ActorProcessingErr> {
         let timing = &node.config.timing;
         Ok(MemberListState {
             membership: Membership::new(timing.membership.clone(), node.me.clone(), rand::random()),
@@ -128,7 +134,7 @@ impl MemberListState {
 
     /// A client's question: the topology, or, when it has that already, one without members.
     fn answer_topology(&self, request: PeerRequest) {
-        let topology = Arc::clone(&self.node.view.load().topology);
+        let topology = Arc::clone(self.node.view.load().topology());
         match request.decode::<TopologyRequest>() {
             Ok(question) if question.known_hash == topology.hash().get() => {
                 let unchanged = cluster::ClusterTopology { topology_hash: question.known_hash, ..Default::default() };
@@ -150,11 +156,16 @@ impl MemberListState {
             changed |= self.happened(event);
         }
         self.out = out;
-        if changed {
+        // Before it has joined, a node knows nothing that others should go by.
+        if changed && self.membership.phase() > Phase::Joining {
             let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
             let blocked = self.membership.blocked().into_iter().map(|quarantine| quarantine.member.id).collect();
             let active = self.membership.active();
             self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
+            // Only now, so that who has joined finds itself in the topology.
+            if let Some(joined) = self.joined.take() {
+                let _ = joined.send(Ok(()));
+            }
         }
     }
 
@@ -191,12 +202,7 @@ impl MemberListState {
     fn happened(&mut self, event: Event) -> bool {
         let node = &self.node;
         match event {
-            Event::Joined => {
-                if let Some(joined) = self.joined.take() {
-                    drop(joined.send(Ok(())));
-                }
-                true
-            }
+            Event::Joined => true,
             Event::JoinFailed(error) => {
                 if let Some(joined) = self.joined.take() {
                     drop(joined.send(Err(StartError::Join(error))));
@@ -234,7 +240,7 @@ impl MemberListState {
             }
             Event::Left => {
                 if let Some(departed) = self.departed.take() {
-                    drop(departed.send(()));
+                    let _ = departed.send(());
                 }
                 false
             }

@@ -36,7 +36,11 @@ impl Actor for FollowerActor {
     type State = FollowerState;
     type Arguments = Arc<Node>;
 
-    async fn pre_start(&self, _: ActorRef<MemberListMessage>, node: Arc<Node>) -> Result<FollowerState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<MemberListMessage>,
+        node: Arc<Node>,
+    ) -> Result<FollowerState, ActorProcessingErr> {
         Ok(FollowerState {
             topology: Aggregator::new(node.config.timing.topology.clone()),
             out: Outbox::new(),
@@ -69,18 +73,16 @@ impl Actor for FollowerActor {
                     member: member.clone(),
                     status: gristmill_core::MemberStatus::Up,
                 };
-                drop(reply.send(view.topology.members().iter().map(up).collect()));
+                drop(reply.send(view.topology().members().iter().map(up).collect()));
             }
             MemberListMessage::Depart(departed) => {
                 state.aggregate(&myself, topology::Input::Stop);
-                drop(departed.send(()));
+                let _ = departed.send(());
             }
             MemberListMessage::FromPeer(request) => refuse_unknown(&state.node, request),
             MemberListMessage::Ask => state.ask(&myself),
             // A client has no record to change.
-            MemberListMessage::Leave
-            | MemberListMessage::Membership(_)
-            | MemberListMessage::Timer(_) => {}
+            MemberListMessage::Leave | MemberListMessage::Membership(_) | MemberListMessage::Timer(_) => {}
         }
         Ok(())
     }
@@ -98,7 +100,7 @@ impl Actor for FollowerActor {
 impl FollowerState {
     fn ask(&mut self, myself: &ActorRef<MemberListMessage>) {
         let (node, myself) = (Arc::clone(&self.node), myself.clone());
-        let topology = Arc::clone(&node.view.load().topology);
+        let topology = Arc::clone(node.view.load().topology());
         let turn = self.asked;
         self.asked = turn.wrapping_add(1);
         let (members, addresses) = (topology.members(), &self.addresses);
@@ -112,7 +114,9 @@ impl FollowerState {
             let list = SystemActor::MemberList;
             let asked = match (&member, &address) {
                 (Some(member), _) => node.remoting.ask(member, Lane::Control, list, &question, deadline).await,
-                (None, Some(address)) => node.remoting.contact(address, &question, list, deadline).await.map(|(_, a)| a),
+                (None, Some(address)) => {
+                    node.remoting.contact(address, &question, list, deadline).await.map(|(_, a)| a)
+                }
                 (None, None) => Err(ContactError::Unreachable("no address is known".into())),
             };
             let answer = asked.map_err(|error| error.to_string()).and_then(|answer: ClusterTopology| {

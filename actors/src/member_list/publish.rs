@@ -1,24 +1,25 @@
 use std::sync::Arc;
 
+use gristmill_core::placement::Rendezvous;
 use gristmill_core::topology::TopologyUpdated;
 
 use crate::event::ClusterEvent;
 use crate::gossip::GossipMessage;
-use crate::node::{Node, View};
+use crate::node::Node;
 use crate::pid_cache::PidCacheMessage;
 use crate::placement::PlacementMessage;
 
 /// Makes a topology what this node goes by: first the snapshot that everybody reads, then the actors that act on it,
 /// then the event. No lock is held, so that whoever hears of it may ask anything.
 pub(super) fn publish(node: &Node, updated: TopologyUpdated) {
-    let view = Arc::new(View::new(Arc::clone(&updated.topology)));
+    let view = Arc::new(Rendezvous::new(Arc::clone(&updated.topology)));
     node.view.store(Arc::clone(&view));
-    node.metrics.members.set(view.topology.members().len() as u64);
-    node.metrics.topology_version.set(view.topology.version().get());
+    node.metrics.members.set(view.topology().members().len() as u64);
+    node.metrics.topology_version.set(view.topology().version().get());
     if let Some(parts) = node.parts() {
-        parts.placement.send(PlacementMessage::TopologyChanged(Arc::clone(&view.owners)));
+        parts.placement.send(PlacementMessage::TopologyChanged(Arc::clone(&view)));
         let gone = updated.left.iter().chain(&updated.dead).map(|member| member.id).collect();
-        parts.pid_cache.send(PidCacheMessage::TopologyChanged { rendezvous: Arc::clone(&view.owners), gone });
+        parts.pid_cache.send(PidCacheMessage::TopologyChanged { rendezvous: Arc::clone(&view), gone });
         parts.gossip.send(GossipMessage::TopologyChanged);
     }
     node.events.publish(ClusterEvent::TopologyUpdated(Arc::new(updated)));

@@ -26,11 +26,21 @@ pub(crate) struct PidCacheActor;
 
 pub(crate) enum PidCacheMessage {
     /// A request found nothing.
-    Resolve { identity: Arc<ClusterIdentity>, reply: oneshot::Sender<Result<Pid, Unresolved>> },
+    Resolve {
+        identity: Arc<ClusterIdentity>,
+        reply: oneshot::Sender<Result<Pid, Unresolved>>,
+    },
     /// Owners have changed, and these members own nothing any more.
-    TopologyChanged { rendezvous: Arc<Rendezvous>, gone: Vec<MemberId> },
+    TopologyChanged {
+        rendezvous: Arc<Rendezvous>,
+        gone: Vec<MemberId>,
+    },
     /// The owner has answered.
-    LookedUp { lookup: LookupId, identity: Arc<ClusterIdentity>, result: Result<Location, LookupError> },
+    LookedUp {
+        lookup: LookupId,
+        identity: Arc<ClusterIdentity>,
+        result: Result<Location, LookupError>,
+    },
     FromPeer(PeerRequest),
 }
 
@@ -52,7 +62,11 @@ impl Actor for PidCacheActor {
     type State = PidCacheState;
     type Arguments = Arc<Node>;
 
-    async fn pre_start(&self, _: ActorRef<PidCacheMessage>, node: Arc<Node>) -> Result<PidCacheState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<PidCacheMessage>,
+        node: Arc<Node>,
+    ) -> Result<PidCacheState, ActorProcessingErr> {
         let lookups = Lookups::new(Config::default());
         Ok(PidCacheState { node, lookups, out: Outbox::new(), waiting: HashMap::default() })
     }
@@ -82,13 +96,17 @@ impl Actor for PidCacheActor {
             }
             PidCacheMessage::LookedUp { lookup, identity, result } => {
                 let identity = ClusterIdentity::clone(&identity);
-                state.step(&myself, match result {
-                    Ok(location) => Input::Resolved { lookup, identity, location },
-                    Err(error) => Input::Failed { lookup, identity, error },
-                });
+                state.step(
+                    &myself,
+                    match result {
+                        Ok(location) => Input::Resolved { lookup, identity, location },
+                        Err(error) => Input::Failed { lookup, identity, error },
+                    },
+                );
             }
             PidCacheMessage::FromPeer(request) => {
-                let announced = request.decode::<ActivationTerminated>().ok().and_then(|m| wire::Terminated::try_from(m).ok());
+                let announced =
+                    request.decode::<ActivationTerminated>().ok().and_then(|m| wire::Terminated::try_from(m).ok());
                 match announced.filter(|terminated| {
                     // A member speaks for its own activations only.
                     request.is::<ActivationTerminated>() && terminated.location.member == request.from
@@ -172,13 +190,13 @@ impl PidCacheState {
             return Some(Pid::Local { activation, door });
         }
         let view = self.node.view.load();
-        let member = view.topology.member(member)?;
+        let member = view.topology().member(member)?;
         Some(Pid::Remote { activation, endpoint: self.node.remoting.endpoint(member.id, &member.address) })
     }
 }
 
 async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> Result<Location, LookupError> {
-    let topology_hash = node.view.load().topology.hash().get();
+    let topology_hash = node.view.load().topology().hash().get();
     let request =
         ActivationRequest { cluster_identity: Some(identity.clone()), request_id: String::new(), topology_hash };
     let deadline = Instant::now() + node.config.request_timeout;

@@ -32,7 +32,10 @@ pub(crate) enum PlacementMessage {
     /// Ownership in a new topology.
     TopologyChanged(Arc<Rendezvous>),
     /// This node wants an activation that it owns.
-    Activate { lookup: LookupId, identity: Arc<ClusterIdentity> },
+    Activate {
+        lookup: LookupId,
+        identity: Arc<ClusterIdentity>,
+    },
     FromPeer(PeerRequest),
     Activated(ActivationId),
     Ended(Ended),
@@ -40,7 +43,10 @@ pub(crate) enum PlacementMessage {
     Timer(TimerEpoch),
     Sweep,
     /// Drains everything; answers with the number of grains that had to be cut off.
-    ShutDown { grace: Duration, reply: oneshot::Sender<usize> },
+    ShutDown {
+        grace: Duration,
+        reply: oneshot::Sender<usize>,
+    },
     /// How many grains of each kind live here.
     Count(oneshot::Sender<BTreeMap<KindName, usize>>),
 }
@@ -200,7 +206,7 @@ impl PlacementState {
         }
     }
 
-    const fn location(&self, placed: Placed) -> Location {
+    fn location(&self, placed: Placed) -> Location {
         Location { member: self.node.me.id, activation: placed.activation, epoch: placed.epoch }
     }
 
@@ -213,7 +219,7 @@ impl PlacementState {
                 }
             }
             Requester::Peer(peer) => {
-                let hash = self.node.view.load().topology.hash();
+                let hash = self.node.view.load().topology().hash();
                 peer.answer(&wire::to_response(&result, &self.node.me.address, hash));
             }
         }
@@ -235,7 +241,7 @@ impl PlacementState {
             }
             Event::Drained { abandoned } => {
                 if let Some(reply) = self.shutdown.take() {
-                    drop(reply.send(abandoned));
+                    let _ = reply.send(abandoned);
                 }
             }
         }
@@ -244,7 +250,7 @@ impl PlacementState {
 
 /// Tells every other member that an activation has ended, so that none keeps it in its cache.
 fn announce(node: &Arc<Node>, message: &ActivationTerminated) {
-    for member in node.view.load().topology.members() {
+    for member in node.view.load().topology().members() {
         if member.id == node.me.id {
             continue;
         }

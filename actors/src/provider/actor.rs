@@ -53,7 +53,8 @@ impl Actor for ProviderActor {
                 Role::Member => provider.start_member(&node.me, discovery).await?,
                 Role::Client => provider.start_client(discovery).await?,
             }
-            let addresses = found.wait_for(Option::is_some).await.map(|addresses| addresses.clone().unwrap_or_default());
+            let addresses =
+                found.wait_for(Option::is_some).await.map(|addresses| addresses.clone().unwrap_or_default());
             addresses.map_err(|_| ProviderError::Backend("it stopped before it reported".into()))
         };
         let late = |_| ProviderError::Backend(format!("nothing reported within {PATIENCE:?}"));
@@ -94,7 +95,11 @@ impl Actor for ProviderActor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<ProviderMessage>, state: &mut ProviderState) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<ProviderMessage>,
+        state: &mut ProviderState,
+    ) -> Result<(), ActorProcessingErr> {
         let shutdown = tokio::time::timeout(PATIENCE, state.provider.shutdown(state.graceful)).await;
         if !matches!(shutdown, Ok(Ok(()))) {
             tracing::warn!(?shutdown, "the provider did not shut down in order");

@@ -14,33 +14,27 @@ pub(crate) struct RemotingArguments {
     pub(crate) acceptor: Option<Acceptor>,
 }
 
-pub(crate) enum RemotingMessage {
-    /// Stops listening and closes every connection, then ends the actor.
-    Shutdown,
-}
+/// Nothing: the table of endpoints is read and written in place.
+pub(crate) enum RemotingMessage {}
 
 impl Actor for RemotingActor {
     type Msg = RemotingMessage;
     type State = RemotingArguments;
     type Arguments = RemotingArguments;
 
-    async fn pre_start(&self, _: ActorRef<RemotingMessage>, arguments: RemotingArguments) -> Result<RemotingArguments, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<RemotingMessage>,
+        arguments: RemotingArguments,
+    ) -> Result<RemotingArguments, ActorProcessingErr> {
         Ok(arguments)
     }
 
-    async fn handle(
+    async fn post_stop(
         &self,
-        myself: ActorRef<RemotingMessage>,
-        message: RemotingMessage,
-        _: &mut RemotingArguments,
+        _: ActorRef<RemotingMessage>,
+        state: &mut RemotingArguments,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            RemotingMessage::Shutdown => myself.stop(None),
-        }
-        Ok(())
-    }
-
-    async fn post_stop(&self, _: ActorRef<RemotingMessage>, state: &mut RemotingArguments) -> Result<(), ActorProcessingErr> {
         state.node.remoting.forget_all("this node shuts down");
         if let Some(acceptor) = state.acceptor.take() {
             acceptor.shutdown("this node shuts down").await;

@@ -105,6 +105,11 @@ impl Endpoint {
         self.lane(lane).load_full().filter(|connection| !connection.is_closed())
     }
 
+    /// Whether there is any connection at all.
+    pub(super) fn is_connected(&self) -> bool {
+        [Lane::Data, Lane::Control].into_iter().any(|lane| self.connected(lane).is_some())
+    }
+
     /// A live connection; dials when there is none. While the peer is backed off, the last failure comes at once.
     pub(crate) async fn connection(&self, lane: Lane, deadline: Instant) -> Result<Arc<Connection>, NoConnection> {
         if let Some(connection) = self.connected(lane) {
@@ -194,7 +199,11 @@ impl Actor for EndpointActor {
     type State = EndpointState;
     type Arguments = EndpointArguments;
 
-    async fn pre_start(&self, _: ActorRef<EndpointMessage>, arguments: EndpointArguments) -> Result<EndpointState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        _: ActorRef<EndpointMessage>,
+        arguments: EndpointArguments,
+    ) -> Result<EndpointState, ActorProcessingErr> {
         Ok(EndpointState { arguments, lanes: Default::default() })
     }
 

@@ -2,7 +2,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::remote::SystemActor;
-use gristmill_transport::{Admission, CloseReason, Connection, Handler, IncomingRequest, Peer, Refusal, RefusalKind, Target};
+use gristmill_transport::{
+    Admission, CloseReason, Connection, Handler, IncomingRequest, Peer, Refusal, RefusalKind, Target,
+};
 
 use crate::event::ClusterEvent;
 use crate::grain::{Envelope, ReplyTo};
@@ -102,7 +104,7 @@ pub(crate) fn refuse_unknown(node: &Node, request: PeerRequest) {
 impl Admission for Router {
     fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
         let node = self.node().ok_or_else(|| Refusal::new(RefusalKind::ShuttingDown, "the node shuts down"))?;
-        if node.view.load().topology.blocked().binary_search(&peer.member).is_ok() {
+        if node.view.load().topology().blocked().binary_search(&peer.member).is_ok() {
             return Err(Refusal::new(RefusalKind::Blocked, "the member is quarantined"));
         }
         Ok(())
