@@ -334,7 +334,7 @@ fn any_step(nodes: usize) -> impl Strategy<Value = Step> {
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     // proves MG-2.4
     #[test]
