@@ -1,5 +1,6 @@
 //! Gossip between a few members on one virtual clock: messages are lost, doubled and overtaken, members see each other come
 //! and go at different times, and in the end all hold the same.
+#![allow(clippy::expect_used, clippy::indexing_slicing)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -234,14 +235,15 @@ fn when_all_agree_only_empty_messages_are_left() {
 }
 
 #[test]
-fn news_goes_to_each_member_a_few_times_not_many() {
+fn news_goes_at_most_once_each_way_between_two_members_and_never_back() {
     let mut network = Network::new(5, &Config::test(), 1);
     network.everyone_knows_everyone();
     network.run(20);
     let before = network.entries;
     network.set(0, "a", 1);
     network.run(20);
-    assert!(network.entries - before <= 2 * 5 * 4 / 2, "{} copies", network.entries - before);
+    let ways = 5 * 4 - 4; // four learn it, and do not tell who told them
+    assert!(network.entries - before <= ways, "{} copies", network.entries - before);
 }
 
 #[test]
@@ -259,6 +261,22 @@ fn who_forgot_a_member_and_knows_it_again_gets_its_values_back() {
         network.run(4);
         assert_eq!(network.texts(0, "a"), [(id(2), "1".to_string())].into(), "seed {seed}");
     }
+}
+
+// proves MG-2.4
+#[test]
+fn what_was_dropped_before_its_member_was_known_is_found_missing_by_the_digests() {
+    let mut network = Network::new(3, &Config::test(), 1);
+    network.knows(0, [1, 2]);
+    network.knows(1, [0]);
+    network.knows(2, [0]);
+    network.set(2, "a", 1);
+    network.run(20);
+    // Node 1 has acknowledged what it dropped, and its owner is not there to tell it again.
+    network.tell(2, Input::Stop);
+    network.knows(1, [0, 2]);
+    network.run(20);
+    assert_eq!(network.texts(1, "a"), [(id(2), "1".to_string())].into());
 }
 
 #[test]
@@ -316,7 +334,7 @@ fn any_step(nodes: usize) -> impl Strategy<Value = Step> {
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     // proves MG-2.4
     #[test]

@@ -18,7 +18,8 @@ pub(super) struct Peer {
     pub(super) acknowledged: Revision,
     /// The delta on its way to it; one at a time.
     pub(super) outstanding: Option<Outstanding>,
-    /// What it acknowledged before we last came to know it is gone here: the next delta asks for it again.
+    /// What it told us before it last came into view is gone here: every delta asks for it again, up to the first that is
+    /// acknowledged.
     pub(super) full_state_wanted: bool,
     /// When its digest last made us ask for everything.
     pub(super) full_state_asked_at: Option<Timestamp>,
@@ -30,7 +31,6 @@ pub(super) struct Outstanding {
     pub(super) up_to: Revision,
     /// Whether the next one follows at once.
     pub(super) truncated: bool,
-    pub(super) full_state_wanted: bool,
     pub(super) lost_at: Timestamp,
 }
 

@@ -3,6 +3,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::num::NonZeroUsize;
+use core::time::Duration;
 
 use gristmill_messages::cluster;
 use proptest::collection::vec as many;
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
+use crate::request::NotDeliveredReason;
 
 const ME: MemberId = MemberId::new(1);
 const PEER: MemberId = MemberId::new(2);
