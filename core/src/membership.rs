@@ -298,7 +298,8 @@ impl Membership {
         // judged by time that this node did not live through.
         let late = self.agenda.lateness(now);
         if late >= self.config.probe_timeout {
-            self.agenda.postpone(late, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
+            let grace = late + self.config.probe_timeout;
+            self.agenda.postpone(grace, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
         }
         while let Some(task) = self.agenda.pop_due(now) {
             match task {
