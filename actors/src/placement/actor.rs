@@ -15,6 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::ClusterContext;
+use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::grain::{Ended, GrainContext, Kind, KindSettings};
 use crate::inbox::PeerRequest;
@@ -22,6 +23,7 @@ use crate::node::Node;
 use crate::pid_cache::PidCacheMessage;
 use crate::placement::announcer::Announcer;
 use crate::remoting::refuse_unknown;
+use crate::topic;
 
 /// Owns the activations of one member.
 pub(crate) struct PlacementActor;
@@ -205,6 +207,9 @@ impl PlacementState {
                 self.node.pids.remove(identity.stable_hash(), activation);
                 let location = self.location(Placed { activation, epoch });
                 let terminated = wire::Terminated { location, identity: ClusterIdentity::clone(&identity), reason };
+                if let Some(parts) = self.node.parts().filter(|_| identity.kind == topic::KIND) {
+                    parts.delivery.send(DeliveryMessage::RenewTopic(identity.identity.clone()));
+                }
                 self.announcer.announce(terminated.to_message(&self.node.me.address));
             }
             Effect::SetTimer(timer) => {
