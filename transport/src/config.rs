@@ -44,7 +44,7 @@ impl TransportConfig {
             frame_limit: 16 * 1024 * 1024,
             queue_frames: 8192,
             queue_bytes: 16 * 1024 * 1024,
-            window: 4096,
+            window: 16 * 1024,
             stall_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             max_handshakes: 1024,
@@ -58,7 +58,7 @@ impl TransportConfig {
     #[must_use]
     pub const fn wan() -> Self {
         Self {
-            window: 16 * 1024,
+            window: 64 * 1024,
             stall_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(3),

@@ -198,7 +198,7 @@ impl Connection {
         shared.send(request, Some(key), admitted)?;
         let mut sent = CancelOnDrop { shared, key, armed: true };
         let reply = pending.await;
-        sent.armed = matches!(reply, Err(_));
+        sent.armed = reply.is_err();
         match reply {
             Ok(Reply::Answered(outcome)) => Ok(outcome),
             Ok(Reply::NotSent) => Err(CallError::NotSent { reason: shared.reason() }),

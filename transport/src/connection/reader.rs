@@ -46,7 +46,7 @@ fn dispatch(shared: &Arc<Shared>, decoder: &mut Decoder, handler: &dyn Handler) 
     let mut frames = 0;
     let mut responses = 0;
     let result = loop {
-        let Frame { message_type } = match decoder.next() {
+        let Frame { message_type } = match decoder.next_frame() {
             Ok(Some(frame)) => frame,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error.into()),
