@@ -17,7 +17,8 @@ pub struct TransportConfig {
     /// are refused. Default 16 MiB.
     pub queue_bytes: usize,
     /// Calls of one side of a connection that wait for their response, at most. The same on all members: the receiving
-    /// side refuses what is over its own. Default 4,096 (measured: throughput is flat from 1,000 on).
+    /// side refuses what is over its own. Default 16,384 (throughput is flat from 1,000 on; the rest is for grains that
+    /// take their time, and for calls that wait for calls back).
     pub window: usize,
     /// A peer that takes no byte for so long while something is to be sent loses the connection. Default 10 s (guess:
     /// longer than a stall of the peer that membership forgives, shorter than its memory matters).

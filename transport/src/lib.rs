@@ -61,10 +61,13 @@ mod request;
 mod sync;
 
 pub use acceptor::{Acceptor, Admission, AdmitAll};
+pub use backoff::Backoff;
 pub use config::{InvalidConfig, Local, TransportConfig};
 pub use connection::{CallError, CloseReason, Connection, ConnectionStats};
 pub use dial::{ConnectError, dial};
 pub use gristmill_core::session::{LocalPeer, Peer, Refusal, RefusalKind, Secret};
+pub use gristmill_messages::remote::Lane;
 pub use network::{Listener, MemoryHost, MemoryNetwork, Network, Stream, TcpNetwork};
 pub use outcome::Outcome;
+pub use pending::{CallKey, Expired, PendingCall, PendingCalls};
 pub use request::{Handler, IncomingRequest, OutgoingRequest, Responder, Target};

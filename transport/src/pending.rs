@@ -159,6 +159,14 @@ impl<T> PendingCalls<T> {
         Ok(())
     }
 
+    /// Whether somebody still waits for the result: the call has not ended, and its future exists.
+    #[must_use]
+    pub fn is_waiting(&self, key: CallKey) -> bool {
+        let (home, index, generation) = key.unpack();
+        let mut shard = lock(self.shard(home));
+        shard.slot(index, generation).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
+    }
+
     /// Ends every call whose deadline is not after `now`, and says how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut expired = Vec::new();

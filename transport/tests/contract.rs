@@ -50,6 +50,7 @@ contract! {
         a_dropped_responder_answers_for_itself,
         closing_ends_open_calls_and_both_handlers_hear_of_it_once,
         what_was_queued_before_closing_arrives,
+        what_was_queued_arrives_at_a_peer_that_goes_on_sending,
         a_call_over_a_closed_connection_was_not_sent,
         a_peer_that_hangs_up_ends_the_connection,
         a_handler_that_panics_costs_its_connection_only,
@@ -67,7 +68,8 @@ contract! {
         a_silent_acceptor_is_given_up,
         unfinished_handshakes_are_bounded_and_yield_their_places,
         shutdown_frees_the_address_and_ends_all_connections,
-        an_address_in_use_is_refused;
+        an_address_in_use_is_refused,
+        accepting_survives_failures_of_the_listener;
     limits:
         a_request_over_the_frame_limit_fails_at_its_sender,
         an_answer_over_the_frame_limit_becomes_an_unknown_outcome,

@@ -62,14 +62,13 @@ async fn what_was_still_queued_behind_a_dead_connection_was_surely_not_sent() {
         let to_bob = to_bob.clone();
         tokio::spawn(async move { to_bob.call(request("tell", vec![0; size]), soon()).await.unwrap_err() })
     };
-    // The first fills what is in flight, so that the second cannot even begin.
+    // The first fills what is in flight, so that the second cannot even begin. Paused time passes only once no task can
+    // run: after it both are where they can get.
     let first = call(1 << 20);
-    while to_bob.stats().writes == 0 && to_bob.pending_calls() == 0 {
-        tokio::task::yield_now().await;
-    }
     tokio::time::sleep(Duration::from_millis(50)).await;
     let second = call(10);
     tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((to_bob.pending_calls(), to_bob.stats().writes), (2, 0));
     network.crash("bob");
     let reason = to_bob.closed().await;
     assert!(matches!(reason, CloseReason::Network(_)), "{reason:?}");

@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gristmill_messages::remote::SystemActor;
+use gristmill_messages::remote::frame::MessageType;
 use gristmill_messages::remote::not_delivered::Reason;
+use gristmill_messages::remote::{CancelRequest, SystemActor};
 use gristmill_messages::{ActivationId, MessageName};
 use gristmill_transport::*;
 use tokio::sync::OnceCell;
@@ -217,6 +218,30 @@ pub(crate) async fn what_was_queued_before_closing_arrives(net: Net) {
     for n in 0..500_u32 {
         assert_eq!(bob.watch.request().await.1, n.to_be_bytes().to_vec());
     }
+}
+
+pub(crate) async fn what_was_queued_arrives_at_a_peer_that_goes_on_sending(net: Net) {
+    const FRAMES: usize = 300;
+    let bob = Bob::start(&net, TransportConfig { linger: PATIENCE, ..TransportConfig::test() }).await;
+    let mut raw = bob.raw().await;
+    raw.shake_hands().await;
+    let to_alice = bob.watch.connected().await;
+    for _ in 0..FRAMES {
+        to_alice.notify(request("tell", vec![7; 10_000]), soon()).await.unwrap();
+    }
+    to_alice.close("that was all");
+    let mut frames = 0;
+    loop {
+        raw.send(MessageType::CancelRequest(CancelRequest { request_id: 1 })).await.unwrap();
+        match raw.message().await {
+            Some(MessageType::Request(_)) => frames += 1,
+            Some(MessageType::DisconnectRequest(_)) => break,
+            other => panic!("{other:?} after {frames}"),
+        }
+    }
+    assert_eq!(frames, FRAMES);
+    drop(raw);
+    in_time(to_alice.closed()).await;
 }
 
 pub(crate) async fn a_call_over_a_closed_connection_was_not_sent(net: Net) {

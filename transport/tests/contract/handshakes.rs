@@ -6,6 +6,7 @@ use gristmill_messages::MemberId;
 use gristmill_messages::remote::connect_response::Refusal as Wire;
 use gristmill_messages::remote::frame::MessageType;
 use gristmill_messages::remote::{ConnectRequest, Lane};
+use gristmill_transport::network::BoxFuture;
 use gristmill_transport::*;
 
 use crate::harness::*;
@@ -189,5 +190,39 @@ pub(crate) async fn an_address_in_use_is_refused(net: Net) {
     let bob = Bob::start(&net, TransportConfig::test()).await;
     let error = net.host("bob").listen(&bob.address).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    bob.assert_serves().await;
+}
+
+/// Fails many times before each connection, as when the process has too many files open.
+#[derive(Debug)]
+struct Failing {
+    inner: Box<dyn Listener>,
+    failures: usize,
+}
+
+impl Listener for Failing {
+    fn accept(&mut self) -> BoxFuture<'_, std::io::Result<Stream>> {
+        if self.failures == 0 {
+            self.failures = 4;
+            return self.inner.accept();
+        }
+        self.failures -= 1;
+        Box::pin(async { Err(std::io::Error::other("too many open files")) })
+    }
+
+    fn local_address(&self) -> Address {
+        self.inner.local_address()
+    }
+}
+
+pub(crate) async fn accepting_survives_failures_of_the_listener(net: Net) {
+    let inner = net.host("bob").listen(&net.any_port("bob")).await.unwrap();
+    let (handler, watch) = script();
+    let config = TransportConfig::test();
+    let failing = Box::new(Failing { inner, failures: 4 });
+    let acceptor = Acceptor::start(failing, local(BOB, &config), Arc::new(AdmitAll), handler);
+    let address = acceptor.address().to_string();
+    let bob = Bob { net, acceptor, address, watch, config };
+    bob.assert_serves().await;
     bob.assert_serves().await;
 }
