@@ -74,7 +74,7 @@ pub(crate) async fn open(
 
 async fn receive(stream: &mut Stream, decoder: &mut Decoder) -> io::Result<Input> {
     loop {
-        match decoder.next() {
+        match decoder.next_frame() {
             Ok(Some(frame)) => return Ok(Input::Received(frame.message_type)),
             Ok(None) => {}
             Err(error) => return Ok(Input::Refuse(Refusal::new(RefusalKind::Malformed, error))),
