@@ -45,11 +45,18 @@ struct Inner<G> {
 /// | `Gone` | none |
 enum Life<G> {
     /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
+    Warm { order: Order, parked: Option<Waker>, task: AbortHandle },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
     Gone,
+}
+
+impl<G> Life<G> {
+    /// Spawned under the cell's lock, so that nobody sees a warm cell without its task.
+    fn warm(order: Order, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::Warm { order, parked: None, task: tokio::spawn(work).abort_handle() }
+    }
 }
 
 /// What the task does once the queue is empty.
@@ -70,23 +77,15 @@ impl<G: Grain> Cell<G> {
         context: GrainContext,
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
-        let life = Life::Warm { order: Order::Cool, parked: None, task: None };
-        let inner = Mutex::new(Inner { queue: VecDeque::new(), life });
+        let inner = Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone });
         let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
-        cell.spawn(Arc::clone(&cell).activate(grain));
+        cell.lock().life = Life::warm(Order::Cool, Arc::clone(&cell).activate(grain));
         cell
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<G>> {
         // A panic under this lock is impossible: no user code runs there.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let spawned = tokio::spawn(work).abort_handle();
-        if let Life::Warm { task, .. } = &mut self.lock().life {
-            *task = Some(spawned);
-        }
     }
 
     async fn activate(self: Arc<Self>, grain: impl FnOnce() -> G) {
@@ -226,10 +225,8 @@ impl<G: Grain> Cell<G> {
                 }
             }
             cold @ Life::Cold(_) => {
-                let warm = Life::Warm { order: new, parked: None, task: None };
-                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
-                    drop(inner);
-                    self.spawn(Arc::clone(self).run(grain));
+                if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
+                    *cold = Life::warm(new, Arc::clone(self).run(grain));
                 }
             }
             Life::Gone => {}
@@ -271,7 +268,7 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        if let Life::Warm { task: Some(task), .. } = &self.lock().life {
+        if let Life::Warm { task, .. } = &self.lock().life {
             task.abort();
         }
     }
