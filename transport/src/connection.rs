@@ -22,6 +22,10 @@
 //!   nodes whose grains call each other cannot block each other's answers.
 //! - A peer that takes no bytes for the stall timeout, or sends what is no frame, loses the connection.
 //!
+//! The window is one of the bounds that make nodes wait for each other: grains that call back and forth between two nodes
+//! in more hops than one, with more calls open than the window holds, can fill both windows, and then end by their
+//! deadlines.
+//!
 //! It does not guarantee that a request that was sent arrives, nor that a call that failed did not run, unless the error
 //! says so. It does not notice a silent peer by itself while nothing is to be sent: membership probes do.
 //!
@@ -198,7 +202,7 @@ impl Connection {
         shared.send(request, Some(key), admitted)?;
         let mut sent = CancelOnDrop { shared, key, armed: true };
         let reply = pending.await;
-        sent.armed = matches!(reply, Err(_));
+        sent.armed = reply.is_err();
         match reply {
             Ok(Reply::Answered(outcome)) => Ok(outcome),
             Ok(Reply::NotSent) => Err(CallError::NotSent { reason: shared.reason() }),
@@ -463,7 +467,9 @@ async fn drive(shared: Arc<Shared>, stream: Stream, decoder: Decoder, handler: A
         () = shared.pending.sweep(config.sweep_interval) => CloseReason::EndOfStream,
     };
     shared.close(reason);
-    reader.abort();
+    if !shared.reason().is_orderly() {
+        reader.abort();
+    }
     let flushed = tokio::time::timeout(config.linger, async { while tasks.join_next().await.is_some() {} });
     if flushed.await.is_err() {
         tasks.shutdown().await;
