@@ -5,16 +5,16 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::grain::door::{Door, Ended, Refused};
@@ -29,13 +29,16 @@ pub(super) struct Cell<G> {
     context: GrainContext,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
-    /// Sweeps since the last delivery.
+    /// Messages that the task has taken from the queue and not yet handled. Written by the task alone.
+    taken: AtomicUsize,
+    /// Sweeps since the last message came, or the last work was done.
     idle_sweeps: AtomicU32,
 }
 
 struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
+    activated: bool,
 }
 
 /// | state | legal next states |
@@ -45,7 +48,7 @@ struct Inner<G> {
 /// | `Gone` | none |
 enum Life<G> {
     /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
+    Warm { order: Order, parked: Option<Waker>, task: AbortHandle },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
@@ -70,10 +73,13 @@ impl<G: Grain> Cell<G> {
         context: GrainContext,
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
-        let life = Life::Warm { order: Order::Cool, parked: None, task: None };
-        let inner = Mutex::new(Inner { queue: VecDeque::new(), life });
-        let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
-        cell.spawn(Arc::clone(&cell).activate(grain));
+        let (task, registration) = AbortHandle::new_pair();
+        let life = Life::Warm { order: Order::Cool, parked: None, task };
+        let inner = Mutex::new(Inner { queue: VecDeque::new(), life, activated: false });
+        let (taken, idle_sweeps) = (AtomicUsize::new(0), AtomicU32::new(0));
+        let cell = Arc::new(Self { context, settings, inner, taken, idle_sweeps });
+        let this = Arc::clone(&cell);
+        tokio::spawn(async move { this.live(registration, this.activate(grain)).await });
         cell
     }
 
@@ -82,69 +88,56 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let spawned = tokio::spawn(work).abort_handle();
-        if let Life::Warm { task, .. } = &mut self.lock().life {
-            *task = Some(spawned);
+    /// One warm life, cut off by [`stop`](Door::stop) wherever it is. The grain, and what it had taken, are dropped
+    /// before the cell is released.
+    async fn live(&self, task: AbortRegistration, work: impl Future<Output = End>) {
+        let mut leaving = Leaving { cell: self, end: End::Cut };
+        if let Ok(end) = Abortable::new(work, task).await {
+            leaving.end = end;
         }
     }
 
-    async fn activate(self: Arc<Self>, grain: impl FnOnce() -> G) {
-        let mut leaving = Leaving { cell: &self, activated: false, reason: DeactivationReason::Unresponsive };
+    async fn activate(&self, grain: impl FnOnce() -> G) -> End {
         let activation = async {
             let mut grain = Box::new(grain());
             grain.on_activate(&self.context).await.map(|()| grain)
         };
         let failure = match AssertUnwindSafe(activation).catch_unwind().await {
             Ok(Ok(grain)) => {
-                leaving.activated = true;
-                std::mem::forget(leaving);
+                self.lock().activated = true;
                 self.context.cluster.activated(self.context.activation);
                 return self.run(grain).await;
             }
             Ok(Err(error)) => error,
             Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
         };
-        std::mem::forget(leaving);
-        self.release();
-        self.context.cluster.ended(Ended::NotActivated(self.context.activation, failure));
+        End::Failed(failure)
     }
 
-    async fn run(self: Arc<Self>, mut grain: Box<G>) {
-        let mut leaving = Leaving { cell: &self, activated: true, reason: DeactivationReason::Unresponsive };
-        let mut batch = VecDeque::new();
+    async fn run(&self, mut grain: Box<G>) -> End {
+        let mut batch = Batch::default();
         let mut turns: u32 = 0;
         loop {
-            match poll_fn(|cx| self.poll_work(cx, &mut batch)).await {
+            match poll_fn(|cx| self.poll_work(cx, &mut batch.0)).await {
                 Work::Turns => {}
                 Work::Rest => match self.rest(grain) {
-                    None => return std::mem::forget(leaving),
+                    None => return End::Rest,
                     Some(woken) => grain = woken,
                 },
                 Work::Leave(reason) => {
-                    leaving.reason = reason;
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
                     if goodbye.await.is_err() {
                         tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
                     }
-                    return;
+                    return End::Left(reason);
                 }
             }
             let mut now = Instant::now();
-            while let Some(envelope) = batch.pop_front() {
-                match self.turn(&mut grain, envelope, &mut now).await {
-                    Turn::Done => {}
-                    Turn::Panicked => match self.settings.on_panic {
-                        OnPanic::Keep => {}
-                        OnPanic::Deactivate => {
-                            leaving.reason = DeactivationReason::Panicked;
-                            // What waits behind it did not run.
-                            batch
-                                .drain(..)
-                                .for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
-                            return;
-                        }
-                    },
+            while let Some(envelope) = batch.0.pop_front() {
+                self.taken.store(batch.0.len(), Ordering::Relaxed);
+                match (self.turn(&mut grain, envelope, &mut now).await, self.settings.on_panic) {
+                    (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
+                    (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
                 }
                 turns = turns.wrapping_add(1);
                 if turns.is_multiple_of(TURN_BUDGET) {
@@ -189,11 +182,13 @@ impl<G: Grain> Cell<G> {
         let mut inner = self.lock();
         if !inner.queue.is_empty() {
             std::mem::swap(&mut inner.queue, batch);
+            self.taken.store(batch.len(), Ordering::Relaxed);
             return Poll::Ready(Work::Turns);
         }
         match &mut inner.life {
             Life::Warm { order: Order::Serve, parked, .. } => {
                 *parked = Some(cx.waker().clone());
+                self.idle_sweeps.store(0, Ordering::Relaxed);
                 Poll::Pending
             }
             Life::Warm { order: Order::Drain(reason), .. } => Poll::Ready(Work::Leave(*reason)),
@@ -226,24 +221,35 @@ impl<G: Grain> Cell<G> {
                 }
             }
             cold @ Life::Cold(_) => {
-                let warm = Life::Warm { order: new, parked: None, task: None };
+                let (task, registration) = AbortHandle::new_pair();
+                let warm = Life::Warm { order: new, parked: None, task };
                 if let Life::Cold(grain) = std::mem::replace(cold, warm) {
                     drop(inner);
-                    self.spawn(Arc::clone(self).run(grain));
+                    let this = Arc::clone(self);
+                    tokio::spawn(async move { this.live(registration, this.run(grain)).await });
                 }
             }
             Life::Gone => {}
         }
     }
 
-    /// Ends the activation: what is queued is given back to its callers.
-    fn release(&self) {
-        let queued = {
+    /// Ends the activation, gives what is queued back to its callers, and reports.
+    fn release(&self, end: End) {
+        let (queued, activated) = {
             let mut inner = self.lock();
             inner.life = Life::Gone;
-            std::mem::take(&mut inner.queue)
+            (Batch(std::mem::take(&mut inner.queue)), inner.activated)
         };
-        queued.into_iter().for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+        drop(queued);
+        let activation = self.context.activation;
+        self.context.cluster.ended(match end {
+            End::Left(reason) => Ended::Deactivated(activation, reason),
+            End::Failed(error) => Ended::NotActivated(activation, error),
+            End::Rest | End::Cut if activated => Ended::Deactivated(activation, DeactivationReason::Unresponsive),
+            End::Rest | End::Cut => {
+                Ended::NotActivated(activation, GrainError::internal("the activation was cut short"))
+            }
+        });
     }
 }
 
@@ -256,7 +262,7 @@ impl<G: Grain> Door for Cell<G> {
             }
             Life::Warm { .. } | Life::Cold(_) => {}
         }
-        if inner.queue.len() >= self.settings.mailbox {
+        if inner.queue.len() + self.taken.load(Ordering::Relaxed) >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
         inner.queue.push_back(envelope);
@@ -271,7 +277,7 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        if let Life::Warm { task: Some(task), .. } = &self.lock().life {
+        if let Life::Warm { task, .. } = &self.lock().life {
             task.abort();
         }
     }
@@ -280,13 +286,23 @@ impl<G: Grain> Door for Cell<G> {
         let idle = self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if idle > 1 {
             let mut inner = self.lock();
-            if let Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } = &mut inner.life {
-                *order = Order::Cool;
-                let parked = parked.take();
-                drop(inner);
-                if let Some(waker) = parked {
-                    waker.wake();
+            let activated = inner.activated;
+            match &mut inner.life {
+                Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } => {
+                    *order = Order::Cool;
+                    let parked = parked.take();
+                    drop(inner);
+                    if let Some(waker) = parked {
+                        waker.wake();
+                    }
                 }
+                Life::Warm { order: Order::Cool, .. } if activated => {}
+                // A turn that takes long is no idleness.
+                Life::Warm { .. } => {
+                    self.idle_sweeps.store(0, Ordering::Relaxed);
+                    return false;
+                }
+                Life::Cold(_) | Life::Gone => {}
             }
         }
         self.settings.is_idle(idle, every)
@@ -310,21 +326,42 @@ enum Turn {
     Panicked,
 }
 
-/// Releases the cell when its task ends in any way but rest: also when it is aborted.
+/// How a warm life ends.
+enum End {
+    /// The grain rests in its cell.
+    Rest,
+    /// The activation is over.
+    Left(DeactivationReason),
+    /// There was no activation.
+    Failed(GrainError),
+    /// It was stopped, or what it dropped panicked.
+    Cut,
+}
+
+/// Releases the cell when its task ends in any way but rest.
 struct Leaving<'a, G: Grain> {
     cell: &'a Cell<G>,
-    activated: bool,
-    reason: DeactivationReason,
+    end: End,
 }
 
 impl<G: Grain> Drop for Leaving<'_, G> {
     fn drop(&mut self) {
-        let context = &self.cell.context;
-        self.cell.release();
-        context.cluster.ended(if self.activated {
-            Ended::Deactivated(context.activation, self.reason)
-        } else {
-            Ended::NotActivated(context.activation, GrainError::internal("the activation was cut short"))
-        });
+        match std::mem::replace(&mut self.end, End::Cut) {
+            End::Rest => {}
+            end => self.cell.release(end),
+        }
     }
 }
+
+/// Messages that wait. Dropped, they did surely not run, and their callers are told so.
+#[derive(Default)]
+struct Batch(VecDeque<Envelope>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+    }
+}
+
+#[cfg(test)]
+mod tests;
