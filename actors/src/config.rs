@@ -254,12 +254,14 @@ impl ClusterConfigBuilder {
         if config.name.is_empty() || config.name.len() > MAX_NAME {
             return fail("name", &config.name, "1 to 128 bytes");
         }
-        let Some((host, _)) = config.listen.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) else {
+        if !is_host_and_port(&config.listen) {
             return fail("listen", &config.listen, "host:port");
-        };
-        let advertised = config.advertise.as_ref().map(|address| address.as_str());
-        let advertised_host = advertised.map(|address| address.rsplit_once(':').unwrap_or((address, "")).0);
-        let exposed = !is_loopback(host) || advertised_host.is_some_and(|host| !is_loopback(host));
+        }
+        if let Some(address) = config.advertise.as_ref().filter(|address| !is_host_and_port(address.as_str())) {
+            return fail("advertise", address, "host:port");
+        }
+        let addresses = [Some(config.listen.as_str()), config.advertise.as_ref().map(Address::as_str)];
+        let exposed = addresses.into_iter().flatten().any(|address| !is_loopback(address));
         if exposed && config.secret.is_none() && !insecure && !custom_network {
             return fail("secret", &"none", "off loopback a shared secret is needed, or insecure()");
         }
@@ -304,7 +306,12 @@ impl ClusterConfigBuilder {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -344,6 +351,7 @@ mod tests {
         assert!(good().build().is_ok());
         assert_eq!(field(ClusterConfig::builder("")), "name");
         assert_eq!(field(good().listen("nowhere")), "listen");
+        assert_eq!(field(good().advertise("127.0.0.1")), "advertise");
         assert_eq!(field(good().kind(Kind::new("topic", Nothing::default))), "kind");
         assert_eq!(field(good().kind(Kind::new("a", Nothing::default)).kind(Kind::new("a", Nothing::default))), "kind");
         assert_eq!(field(good().request_timeout(Duration::ZERO)), "request_timeout");

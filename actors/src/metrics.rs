@@ -20,6 +20,8 @@ pub struct MetricsSnapshot {
     pub shed: u64,
     /// Messages of peers that this node could not make sense of.
     pub malformed: u64,
+    /// Connections of others that were turned away before they were believed.
+    pub refused_connections: u64,
     /// Sends to peers that failed.
     pub failed_sends: u64,
 }
@@ -37,7 +39,18 @@ macro_rules! metrics {
     };
 }
 
-metrics!(members, topology_version, activations, requests, retries, unresolved, shed, malformed, failed_sends);
+metrics!(
+    members,
+    topology_version,
+    activations,
+    requests,
+    retries,
+    unresolved,
+    shed,
+    malformed,
+    refused_connections,
+    failed_sends
+);
 
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);

@@ -2,5 +2,6 @@
 //! [`gristmill_core::placement::activations`] decides.
 
 mod actor;
+mod announcer;
 
 pub(crate) use self::actor::{PlacementActor, PlacementMessage};

@@ -87,6 +87,17 @@ impl Remoting {
         }
     }
 
+    /// Forgets the peers that have no connection, unless they are to be kept. One that is needed again is made again.
+    pub(crate) fn forget_disconnected(&self, keep: impl Fn(MemberId) -> bool) {
+        self.endpoints.retain(|peer, endpoint| {
+            let kept = endpoint.is_connected() || keep(*peer);
+            if !kept {
+                endpoint.close("it is gone");
+            }
+            kept
+        });
+    }
+
     pub(crate) fn forget_all(&self, reason: &str) {
         let peers: Vec<_> = self.endpoints.iter().map(|entry| *entry.key()).collect();
         peers.into_iter().for_each(|peer| self.forget(peer, reason));

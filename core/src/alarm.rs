@@ -1,6 +1,6 @@
 //! One timer for many deadlines.
 //!
-//! A machine that waits for several things asks its [`Alarm`] for the earliest of them after each input. At most one
+//! A machine that waits for several things asks its `Alarm` for the earliest of them after each input. At most one
 //! timer is worth anything at a time: setting a new one makes those before it stale, and a stale one is not an alarm.
 
 use core::fmt;

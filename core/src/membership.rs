@@ -55,14 +55,17 @@ mod agenda;
 mod config;
 mod dissemination;
 mod event;
+mod exchange;
 mod failure_detector;
 mod join;
+mod knowledge;
 mod leave;
 mod message;
 mod record;
 mod table;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod wire;
 
 use alloc::vec::Vec;
@@ -70,7 +73,6 @@ use alloc::vec::Vec;
 use gristmill_messages::{Incarnation, MemberId};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::seq::SliceRandom;
 
 pub use agenda::TimerEpoch;
 pub use config::{Config, ConfigError};
@@ -83,7 +85,7 @@ pub use wire::{WireError, WireMessage};
 
 use crate::{Member, MemberStatus, Timestamp};
 use agenda::Agenda;
-use dissemination::{Dissemination, Urgency};
+use dissemination::Dissemination;
 use failure_detector::FailureDetector;
 use join::{Contacts, Joining};
 use table::Table;
@@ -298,7 +300,8 @@ impl Membership {
         // judged by time that this node did not live through.
         let late = self.agenda.lateness(now);
         if late >= self.config.probe_timeout {
-            self.agenda.postpone(late, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
+            let grace = late + self.config.probe_timeout;
+            self.agenda.postpone(grace, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
         }
         while let Some(task) = self.agenda.pop_due(now) {
             match task {
@@ -319,348 +322,11 @@ impl Membership {
         }
     }
 
-    // Messages
-
-    fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
-        let (records, digest) = match &message {
-            Message::Ping { updates, digest, .. }
-            | Message::PingAck { updates, digest, .. }
-            | Message::Gossip { updates, digest } => (updates, Some(*digest)),
-            Message::Sync { records, .. } => (records, None),
-        };
-        if !self.hears(from, &message, records, out) {
-            return;
-        }
-        let mut news = false;
-        for record in records {
-            news |= self.learn(now, record, out);
-            if self.phase == Phase::Stopped {
-                return;
-            }
-        }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way.
-        let differs = digest.is_some_and(|digest| digest != self.table.digest()) && !news;
-        match message {
-            Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
-            Message::PingAck { sequence, .. } => {
-                if self.detector.answered(sequence, from) {
-                    self.agenda.cancel(Task::ProbeTimeout(sequence));
-                }
-            }
-            Message::Gossip { .. } => {}
-            Message::Sync { records, reply_wanted } => {
-                if reply_wanted {
-                    self.reply_sync(from, &records, out);
-                }
-            }
-        }
-        if differs && self.phase != Phase::Joining {
-            self.sync(now, from, out);
-        }
-    }
-
-    /// Whether anything of the message may be believed. Its sender is a living member or introduces itself. Nothing is
-    /// learned from the dead: they are told, when they ask for an answer, so that two nodes that hold each other for
-    /// dead do not go on for ever.
-    fn hears(&self, from: MemberId, message: &Message, records: &[Record], out: &mut Outbox) -> bool {
-        let Some(known) = self.table.get(from) else {
-            let introduces = |record: &Record| record.id() == from && !record.is_terminal();
-            let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
-            if !introduced {
-                out.event(Event::SenderUnknown { member: from });
-            }
-            return introduced;
-        };
-        if known.is_terminal() && matches!(message, Message::Ping { .. }) {
-            let message = Message::Gossip { updates: [known.clone()].into(), digest: self.table.digest() };
-            out.effect(Effect::Send { to: from, address: known.member().address.clone(), message });
-        }
-        from != self.me().id() && !known.is_terminal()
-    }
-
-    fn pinged(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
-        if self.phase == Phase::Joining {
-            self.joining.reached = true;
-            self.join_if_ready(now, out);
-        }
-        // Who leaves says so to all who ask: there may be no other occasion.
-        let updates = self.updates_for(from, self.phase == Phase::Leaving);
-        self.send(from, Message::PingAck { sequence, updates, digest: self.table.digest() }, out);
-    }
-
-    fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
-        let updates = self.updates_for(to, true);
-        self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
-    }
-
-    /// Compares tables in full with a peer whose digest differs, at most once in each `sync_interval`.
-    fn sync(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
-        let recent = |at: Timestamp| now.since(at) < self.config.sync_interval;
-        if !self.table.synced_at(with).is_some_and(recent) {
-            self.table.set_synced_at(with, now);
-            let records = self.table.records().cloned().collect();
-            self.send(with, Message::Sync { records, reply_wanted: true }, out);
-        }
-    }
-
-    /// Sends what the other knows less of. Tombstones only where the other believes in the member.
-    fn reply_sync(&self, to: MemberId, theirs: &[Record], out: &mut Outbox) {
-        let theirs: alloc::collections::BTreeMap<_, _> = theirs.iter().map(|record| (record.id(), record)).collect();
-        let lacks = |record: &&Record| match theirs.get(&record.id()) {
-            Some(known) => known != record,
-            None => record.status() != MemberStatus::Removed,
-        };
-        let records: Vec<_> = self.table.records().filter(lacks).cloned().collect();
-        if !records.is_empty() {
-            self.send(to, Message::Sync { records, reply_wanted: false }, out);
-        }
-    }
-
-    fn gossip(&mut self, out: &mut Outbox) {
-        for to in self.random_members(self.config.gossip_fanout) {
-            let updates = self.updates_for(to, false);
-            if updates.is_empty() {
-                break;
-            }
-            self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
-        }
-        if self.table.living().next().is_none() {
-            self.news = Dissemination::default();
-        }
-    }
-
-    /// News for this member: first what is claimed of itself, so that it can refute at once.
-    fn updates_for(&mut self, to: MemberId, introduce: bool) -> Vec<Record> {
-        let mut ids = Vec::new();
-        if self.table.get(to).is_some_and(|record| record.claim().is_some()) {
-            ids.push(to);
-        }
-        if introduce {
-            ids.push(self.me().id());
-        }
-        let room = self.config.max_updates_per_message.saturating_sub(ids.len());
-        let retransmits = self.config.retransmits(self.table.size());
-        let picked = self.news.pick(room, retransmits, &ids);
-        ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned().collect()
-    }
-
-    /// To living members only.
-    fn send(&self, to: MemberId, message: Message, out: &mut Outbox) {
-        if let Some(record) = self.table.get(to).filter(|record| !record.is_terminal()) {
-            out.effect(Effect::Send { to, address: record.member().address.clone(), message });
-        }
-    }
-
-    fn random_members(&mut self, count: usize) -> Vec<MemberId> {
-        let mut ids: Vec<_> = self.table.living().map(Record::id).collect();
-        let (chosen, _) = ids.partial_shuffle(&mut self.rng, count);
-        chosen.to_vec()
-    }
-
     fn members(&self, chosen: impl Fn(&Record) -> bool) -> Vec<Member> {
         let mut members: Vec<_> =
             self.table.records().filter(|record| chosen(record)).map(|record| record.member().clone()).collect();
         members.sort_unstable_by_key(|member| member.id);
         members
-    }
-
-    // Probes and verdicts
-
-    fn probe(&mut self, now: Timestamp, out: &mut Outbox) {
-        self.agenda.schedule(Task::Probe, now + self.config.probe_interval);
-        let table = &self.table;
-        let probe = self.detector.probe(&mut self.rng, || table.living().map(Record::id).collect());
-        if let Some((sequence, member)) = probe {
-            self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.config.probe_timeout);
-            self.ping(member, sequence, out);
-        }
-    }
-
-    fn probe_timed_out(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
-        if let Some(member) = self.detector.timed_out(sequence)
-            && let Some(record) = self.table.get(member)
-        {
-            let suspect = record.claimed(Verdict::Suspect, self.me().id());
-            self.learn(now, &suspect, out);
-        }
-    }
-
-    /// Declares a living member dead.
-    fn judge(
-        &mut self,
-        now: Timestamp,
-        member: MemberId,
-        verdict: Verdict,
-        reason: QuarantineReason,
-        out: &mut Outbox,
-    ) {
-        if let Some(record) = self.table.get(member).filter(|record| !record.is_terminal()) {
-            let judged = record.claimed(verdict, self.me().id());
-            self.learn_because(now, &judged, Some(reason), out);
-        }
-    }
-
-    fn down(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        let from = self.status(member);
-        let reason = match from {
-            _ if member == self.me().id() => Refusal::Oneself,
-            None => Refusal::UnknownMember,
-            Some(MemberStatus::Dead | MemberStatus::Removed) => Refusal::Final,
-            Some(_) => return self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out),
-        };
-        out.event(Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason });
-    }
-
-    /// The next step of forgetting: dead, removed, lapsed, unknown.
-    fn expire(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        match self.table.get(member) {
-            Some(record) if record.status() == MemberStatus::Dead => {
-                let removed = record.claimed(Verdict::Removed, self.me().id());
-                self.learn(now, &removed, out);
-            }
-            Some(_) => {
-                self.news.remove(member);
-                self.table.lapse(member);
-                self.agenda.schedule(Task::Expire(member), now + self.config.lapse_ttl());
-            }
-            None => self.table.forget(member),
-        }
-    }
-
-    // Knowledge
-
-    /// Takes over what a record says better than the table; whether it was news.
-    fn learn(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
-        self.learn_because(now, record, None, out)
-    }
-
-    fn learn_because(
-        &mut self,
-        now: Timestamp,
-        record: &Record,
-        reason: Option<QuarantineReason>,
-        out: &mut Outbox,
-    ) -> bool {
-        if record.id() == self.me().id() {
-            return self.hear_of_me(now, record, out);
-        }
-        let merged = self.table.merge(record);
-        let (id, from, to) = (record.id(), merged.from, merged.to);
-        if let Some(reason) = merged.refused {
-            out.event(Event::TransitionRefused { member: id, from, to: record.status(), reason });
-        }
-        if !merged.changed {
-            return false;
-        }
-        self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
-        if from.is_none() {
-            self.agenda.cancel(Task::Expire(id));
-            self.detector.watch(id, &mut self.rng);
-        }
-        match to {
-            MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving => {
-                self.agenda.cancel(Task::Suspicion(id));
-            }
-            MemberStatus::Suspect => {
-                if from != Some(to) || merged.rewritten {
-                    let timeout = self.config.suspicion_timeout(self.table.size());
-                    self.agenda.schedule(Task::Suspicion(id), now + timeout);
-                }
-            }
-            MemberStatus::Dead => {
-                if from != Some(to) {
-                    self.bury(id, now + self.config.quarantine_ttl);
-                    let by = record.asserted_by().unwrap_or(id);
-                    self.table.set_reason(id, reason.unwrap_or(QuarantineReason::Declared { by }));
-                }
-            }
-            MemberStatus::Removed => {
-                if from != Some(to) {
-                    self.bury(id, now + self.config.tombstone_ttl);
-                }
-            }
-        }
-        self.tell(now, id, from, to, out);
-        true
-    }
-
-    /// Neither probed nor suspected any more, and to be forgotten.
-    fn bury(&mut self, member: MemberId, until: Timestamp) {
-        for sequence in self.detector.forget(member) {
-            self.agenda.cancel(Task::ProbeTimeout(sequence));
-        }
-        self.agenda.cancel(Task::Suspicion(member));
-        self.agenda.schedule(Task::Expire(member), until);
-    }
-
-    fn tell(
-        &self,
-        observed_at: Timestamp,
-        id: MemberId,
-        from: Option<MemberStatus>,
-        to: MemberStatus,
-        out: &mut Outbox,
-    ) {
-        let Some(record) = self.table.get(id).filter(|_| from != Some(to)) else { return };
-        let member = record.member().clone();
-        out.event(Event::StatusChanged { member: member.clone(), from, to, observed_at });
-        match (from, to) {
-            (_, MemberStatus::Dead) => {
-                if let Some(reason) = self.table.reason(id) {
-                    let until = observed_at + self.config.quarantine_ttl;
-                    out.event(Event::Quarantined { member, reason, observed_at, until });
-                }
-            }
-            (Some(MemberStatus::Dead), _) => out.event(Event::QuarantineEnded { member, observed_at }),
-            (Some(MemberStatus::Suspect), MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving) => {
-                let incarnation = record.incarnation();
-                out.event(Event::SuspicionRefuted { member: id, incarnation, observed_at });
-            }
-            _ => {}
-        }
-    }
-
-    /// What others say of this node: a suspicion is refuted, a death is final.
-    fn hear_of_me(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
-        let me = self.me();
-        let mut heard = me.clone();
-        if me.stage() == Stage::Removed || !heard.merge(record) {
-            return false;
-        }
-        // A stage that this node did not write: its id is used by somebody else too.
-        let impostor = heard.stage() > me.stage().max(Stage::Up);
-        if heard.is_terminal() || impostor {
-            self.evicted(now, &heard, out);
-            return true;
-        }
-        let suspected = heard.status() == MemberStatus::Suspect;
-        let stage = me.stage();
-        self.write_me(Record::new(me.member().clone(), heard.incarnation().next(), stage));
-        if suspected {
-            let incarnation = self.me().incarnation();
-            out.event(Event::SuspicionRefuted { member: self.me().id(), incarnation, observed_at: now });
-        }
-        true
-    }
-
-    /// This node enters another stage of its life, and says so.
-    fn advance(&mut self, now: Timestamp, stage: Stage, out: &mut Outbox) {
-        let from = self.me().status();
-        self.write_me(self.me().rewritten(stage));
-        self.tell(now, self.me().id(), Some(from), self.me().status(), out);
-    }
-
-    fn write_me(&mut self, me: Record) {
-        self.news.enqueue(me.id(), Urgency::First);
-        self.table.write_me(me);
-    }
-
-    fn evicted(&mut self, now: Timestamp, heard: &Record, out: &mut Outbox) {
-        let from = self.me().status();
-        self.table.write_me(heard.clone());
-        self.tell(now, heard.id(), Some(from), heard.status(), out);
-        out.event(Event::Evicted { by: heard.asserted_by() });
-        self.stop();
     }
 
     fn stop(&mut self) {

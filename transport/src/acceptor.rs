@@ -160,8 +160,8 @@ async fn receive(mut stream: Stream, mut door: Door, handshake: OwnedSemaphorePe
     drop(handshake);
     let (peer, mut decoder) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return tracing::debug!(remote = stream.remote, ?error, "handshake failed"),
-        Err(_) => return tracing::debug!(remote = stream.remote, "handshake took too long"),
+        Ok(Err(error)) => return door.handler.refused(&stream.remote, &error.to_string()),
+        Err(_) => return door.handler.refused(&stream.remote, "the handshake took too long"),
     };
     decoder.set_limit(door.local.config().frame_limit);
     let connection = Connection::start(peer, &door.local, stream, decoder, Arc::clone(&door.handler));

@@ -22,6 +22,10 @@
 //!   nodes whose grains call each other cannot block each other's answers.
 //! - A peer that takes no bytes for the stall timeout, or sends what is no frame, loses the connection.
 //!
+//! The window is one of the bounds that make nodes wait for each other: grains that call back and forth between two nodes
+//! in more hops than one, with more calls open than the window holds, can fill both windows, and then end by their
+//! deadlines.
+//!
 //! It does not guarantee that a request that was sent arrives, nor that a call that failed did not run, unless the error
 //! says so. It does not notice a silent peer by itself while nothing is to be sent: membership probes do.
 //!
@@ -40,7 +44,7 @@ use std::time::Duration;
 
 use gristmill_core::session::Peer;
 use gristmill_messages::remote::frame::MessageType;
-use gristmill_messages::remote::{CancelRequest, DisconnectRequest, Response};
+use gristmill_messages::remote::{CancelRequest, DisconnectRequest, Request, Response, response};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -198,7 +202,7 @@ impl Connection {
         shared.send(request, Some(key), admitted)?;
         let mut sent = CancelOnDrop { shared, key, armed: true };
         let reply = pending.await;
-        sent.armed = matches!(reply, Err(_));
+        sent.armed = reply.is_err();
         match reply {
             Ok(Reply::Answered(outcome)) => Ok(outcome),
             Ok(Reply::NotSent) => Err(CallError::NotSent { reason: shared.reason() }),
@@ -325,12 +329,7 @@ impl Shared {
     }
 
     /// Waits for room, then fills in what is left until the deadline.
-    async fn admit(
-        &self,
-        request: &mut gristmill_messages::remote::Request,
-        call: bool,
-        deadline: Instant,
-    ) -> Result<Admitted<'_>, CallError> {
+    async fn admit(&self, request: &mut Request, call: bool, deadline: Instant) -> Result<Admitted<'_>, CallError> {
         let limit = self.local.config().frame_limit;
         // As long as id and timeout can make it.
         request.request_id = if call { u64::MAX } else { 0 };
@@ -356,22 +355,18 @@ impl Shared {
         Ok(admitted)
     }
 
-    fn send(
-        &self,
-        request: gristmill_messages::remote::Request,
-        key: Option<CallKey>,
-        admitted: Admitted<'_>,
-    ) -> Result<(), CallError> {
-        match self.outbound.push(MessageType::Request(request), Sort::Request { key, charge: admitted.charge() }) {
+    fn send(&self, request: Request, key: Option<CallKey>, admitted: Admitted<'_>) -> Result<(), CallError> {
+        let charge = admitted.charge();
+        match self.outbound.push(MessageType::Request(request), Sort::Request { key, charge }) {
             Ok(()) => {
                 admitted.used();
                 Ok(())
             }
             Err(PushError::Closed) => Err(CallError::NotSent { reason: self.reason() }),
-            Err(PushError::Frame(FrameError::TooLarge { claimed, limit })) => {
-                Err(CallError::TooLarge { bytes: claimed, limit })
+            // Its admission has measured it, and would not have let it pass.
+            Err(PushError::Frame(_)) => {
+                Err(CallError::TooLarge { bytes: charge, limit: self.local.config().frame_limit })
             }
-            Err(PushError::Frame(_)) => Err(CallError::TooLarge { bytes: 0, limit: 0 }),
         }
     }
 
@@ -386,9 +381,9 @@ impl Shared {
     }
 
     fn push_response(&self, request_id: u64, outcome: Outcome, sort: Sort) {
-        let outcome: gristmill_messages::remote::response::Outcome = outcome.into();
+        let outcome: response::Outcome = outcome.into();
         let rejection = match &outcome {
-            gristmill_messages::remote::response::Outcome::Rejected(rejected) => rejected.encoded_len(),
+            response::Outcome::Rejected(rejected) => rejected.encoded_len(),
             _ => 0,
         };
         let response = |outcome| MessageType::Response(Response { request_id, outcome: Some(outcome) });
@@ -463,7 +458,9 @@ async fn drive(shared: Arc<Shared>, stream: Stream, decoder: Decoder, handler: A
         () = shared.pending.sweep(config.sweep_interval) => CloseReason::EndOfStream,
     };
     shared.close(reason);
-    reader.abort();
+    if !shared.reason().is_orderly() {
+        reader.abort();
+    }
     let flushed = tokio::time::timeout(config.linger, async { while tasks.join_next().await.is_some() {} });
     if flushed.await.is_err() {
         tasks.shutdown().await;

@@ -64,14 +64,6 @@ pub fn encode(message: MessageType, limit: usize, out: &mut BytesMut) -> Result<
     Ok(PREFIX + length)
 }
 
-/// Bytes that [`encode`] would append.
-///
-/// # Errors
-/// [`FrameError::TooLarge`] when the frame without its length exceeds `limit`.
-pub fn measure(message: &MessageType, limit: usize) -> Result<usize, FrameError> {
-    check_length(message.encoded_len(), limit).map(|length| PREFIX + length)
-}
-
 fn check_length(length: usize, limit: usize) -> Result<usize, FrameError> {
     if length > limit || u32::try_from(length).is_err() {
         Err(FrameError::TooLarge { claimed: length, limit })
@@ -90,8 +82,8 @@ fn check_length(length: usize, limit: usize) -> Result<usize, FrameError> {
 /// let cancel = MessageType::CancelRequest(CancelRequest { request_id: 7 });
 /// let mut decoder = Decoder::new(1024);
 /// frame::encode(cancel.clone(), 1024, decoder.buffer())?;
-/// assert_eq!(decoder.next()?.and_then(|frame| frame.message_type), Some(cancel));
-/// assert_eq!(decoder.next()?, None);
+/// assert_eq!(decoder.next_frame()?.and_then(|frame| frame.message_type), Some(cancel));
+/// assert_eq!(decoder.next_frame()?, None);
 /// # Ok::<_, frame::FrameError>(())
 /// ```
 #[derive(Debug)]
@@ -123,7 +115,7 @@ impl Decoder {
     ///
     /// # Errors
     /// After any, the boundary of the next frame is lost, and so is the connection.
-    pub fn next(&mut self) -> Result<Option<remote::Frame>, FrameError> {
+    pub fn next_frame(&mut self) -> Result<Option<remote::Frame>, FrameError> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
         if length > self.limit {

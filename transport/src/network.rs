@@ -37,7 +37,7 @@ pub trait Listener: fmt::Debug + Send + Sync + 'static {
     /// The next connection. Dropping the future loses none.
     ///
     /// # Errors
-    /// One connection failed, or the process has too many files open: the next attempt may succeed.
+    /// Nothing that a peer can cause: the process has too many files open, or the like. A later attempt may succeed.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>>;
 
     /// Where it listens, with the port that was chosen.

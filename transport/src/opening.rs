@@ -12,20 +12,17 @@ use crate::network::Stream;
 const READ: usize = 1024;
 
 /// How a handshake failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum OpeningError {
     /// The socket failed, or the peer hung up.
-    Network(io::Error),
+    #[error("the connection failed: {0}")]
+    Network(#[from] io::Error),
     /// This side refused.
+    #[error("refused: {0}")]
     Refused(Refusal),
     /// The peer refused.
+    #[error("refused by the peer: {0}")]
     RefusedByPeer(Refusal),
-}
-
-impl From<io::Error> for OpeningError {
-    fn from(error: io::Error) -> Self {
-        Self::Network(error)
-    }
 }
 
 /// Random bytes for one handshake.
@@ -74,7 +71,7 @@ pub(crate) async fn open(
 
 async fn receive(stream: &mut Stream, decoder: &mut Decoder) -> io::Result<Input> {
     loop {
-        match decoder.next() {
+        match decoder.next_frame() {
             Ok(Some(frame)) => return Ok(Input::Received(frame.message_type)),
             Ok(None) => {}
             Err(error) => return Ok(Input::Refuse(Refusal::new(RefusalKind::Malformed, error))),

@@ -93,6 +93,11 @@ pub trait Handler: Send + Sync + 'static {
         let _ = connection;
     }
 
+    /// Somebody at `remote` connected and was turned away, or went, before the handshake was done.
+    fn refused(&self, remote: &str, reason: &str) {
+        tracing::debug!(remote, reason, "no handshake");
+    }
+
     /// The connection is gone. Comes once, after the last request.
     fn disconnected(&self, peer: &Peer, reason: &CloseReason) {
         let _ = (peer, reason);

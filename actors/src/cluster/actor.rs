@@ -26,7 +26,8 @@ impl Actor for ClusterActor {
         let config = ClusterConfig::clone(&config);
         let failed = |error: crate::StartError| {
             events.publish(ClusterEvent::StartupFailed { reason: error.to_string() });
-            Err(Box::new(error).into())
+            // Boxed once only: whoever started it asks for exactly this type.
+            Err(error.into())
         };
         let mut started = match Started::listen(config, role, &myself).await {
             Ok(started) => started,

@@ -35,6 +35,8 @@ pub(crate) enum DeliveryMessage {
     FromPeer(PeerRequest),
     /// Tell every topic again that this node subscribes.
     Renew,
+    /// The same for one topic, whose activation has ended.
+    RenewTopic(String),
     /// Take back every subscription.
     Close(oneshot::Sender<()>),
 }
@@ -88,6 +90,11 @@ impl Actor for DeliveryActor {
             DeliveryMessage::Renew => {
                 for topic in state.subscribers.keys() {
                     state.tell(topic, true, None);
+                }
+            }
+            DeliveryMessage::RenewTopic(topic) => {
+                if state.subscribers.contains_key(&topic) {
+                    state.tell(&topic, true, None);
                 }
             }
             DeliveryMessage::Close(closed) => {

@@ -96,4 +96,16 @@ impl Reply {
     pub fn encoded(name: impl Into<String>, data: Bytes) -> Self {
         Self { message: MessageName::from(name.into()), data }
     }
+
+    /// The full name of the message.
+    #[must_use]
+    pub const fn name(&self) -> &MessageName {
+        &self.message
+    }
+
+    /// The encoded message.
+    #[must_use]
+    pub const fn data(&self) -> &Bytes {
+        &self.data
+    }
 }

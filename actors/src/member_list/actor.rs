@@ -210,8 +210,10 @@ impl MemberListState {
                 false
             }
             Event::StatusChanged { member, from, to, observed_at } => {
-                if matches!(to, MemberStatus::Dead | MemberStatus::Removed) {
-                    node.remoting.forget(member.id, "it is no member any more");
+                match to {
+                    MemberStatus::Dead => node.remoting.forget(member.id, "it was declared dead"),
+                    MemberStatus::Removed => forget_later(node, member.id),
+                    MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving | MemberStatus::Suspect => {}
                 }
                 node.events.publish(ClusterEvent::MemberStatusChanged { member, from, to, observed_at });
                 true
@@ -267,6 +269,18 @@ impl MemberListState {
         }
         self.topology_out = out;
     }
+}
+
+/// Forgets a member that has left, once it has had the time to close its connections by itself: its last answers may
+/// be behind the news that it has gone, which came on another lane.
+fn forget_later(node: &Arc<Node>, member: MemberId) {
+    let (after, node) = (node.config.timing.membership.leave_linger, Arc::downgrade(node));
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        if let Some(node) = node.upgrade() {
+            node.remoting.forget(member, "it has left");
+        }
+    });
 }
 
 async fn join(node: &Node, address: Address, joiner: &Record) -> Input {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use gristmill_core::placement::Rendezvous;
 use gristmill_core::topology::TopologyUpdated;
 
+use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::gossip::GossipMessage;
 use crate::node::Node;
@@ -21,6 +22,8 @@ pub(super) fn publish(node: &Node, updated: TopologyUpdated) {
         let gone = updated.left.iter().chain(&updated.dead).map(|member| member.id).collect();
         parts.pid_cache.send(PidCacheMessage::TopologyChanged { rendezvous: Arc::clone(&view), gone });
         parts.gossip.send(GossipMessage::TopologyChanged);
+        // A topic may have a new owner, who knows of no subscriber.
+        parts.delivery.send(DeliveryMessage::Renew);
     }
     node.events.publish(ClusterEvent::TopologyUpdated(Arc::new(updated)));
 }

@@ -14,12 +14,14 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::pid_cache::Pid;
 use crate::placement::PlacementMessage;
 use crate::remoting::refuse_unknown;
+use crate::topic;
 
 /// Looks up what the table misses, and keeps the table true.
 pub(crate) struct PidCacheActor;
@@ -134,6 +136,9 @@ impl PidCacheState {
         let wire::Terminated { location, identity, reason } = terminated;
         let Location { member, activation, epoch } = location;
         self.step(myself, Input::Terminated { activation, member, identity: identity.clone() });
+        if let Some(parts) = self.node.parts().filter(|_| identity.kind == topic::KIND) {
+            parts.delivery.send(DeliveryMessage::RenewTopic(identity.identity.clone()));
+        }
         let identity = Arc::new(identity);
         self.node.events.publish(ClusterEvent::ActivationTerminated { identity, member, activation, epoch, reason });
     }

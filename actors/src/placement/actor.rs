@@ -9,21 +9,21 @@ use gristmill_core::placement::activations::{Activations, Config, Effect, Event,
 use gristmill_core::placement::pid_cache::{LookupError, LookupId};
 use gristmill_core::placement::{DeactivationReason, Location, Placed, Refusal, Rendezvous, wire};
 use gristmill_core::{KindName, Outbox, RequestId};
-use gristmill_messages::cluster::{ActivationRequest, ActivationTerminated};
-use gristmill_messages::remote::SystemActor;
+use gristmill_messages::cluster::ActivationRequest;
 use gristmill_messages::{ActivationId, ClusterIdentity};
-use gristmill_transport::Lane;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::ClusterContext;
+use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::grain::{Ended, GrainContext, Kind, KindSettings};
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::pid_cache::PidCacheMessage;
+use crate::placement::announcer::Announcer;
 use crate::remoting::refuse_unknown;
+use crate::topic;
 
 /// Owns the activations of one member.
 pub(crate) struct PlacementActor;
@@ -64,6 +64,7 @@ pub(crate) struct PlacementState {
     kinds: HashMap<KindName, (Kind, Arc<KindSettings>), FnvBuildHasher>,
     waiting: HashMap<RequestId, Requester, FnvBuildHasher>,
     shutdown: Option<oneshot::Sender<usize>>,
+    announcer: Announcer,
 }
 
 /// Who asked for an activation.
@@ -86,7 +87,15 @@ impl Actor for PlacementActor {
         myself.send_interval(node.config.timing.sweep, || PlacementMessage::Sweep);
         let kinds = kinds.into_iter().map(|kind| (kind.name().clone(), (kind.clone(), kind.settings()))).collect();
         let activations = Activations::new(Config::lan(), node.me.id);
-        Ok(PlacementState { node, activations, out: Outbox::new(), kinds, waiting: HashMap::default(), shutdown: None })
+        Ok(PlacementState {
+            announcer: Announcer::start(&node),
+            node,
+            activations,
+            out: Outbox::new(),
+            kinds,
+            waiting: HashMap::default(),
+            shutdown: None,
+        })
     }
 
     async fn handle(
@@ -198,7 +207,10 @@ impl PlacementState {
                 self.node.pids.remove(identity.stable_hash(), activation);
                 let location = self.location(Placed { activation, epoch });
                 let terminated = wire::Terminated { location, identity: ClusterIdentity::clone(&identity), reason };
-                announce(&self.node, &terminated.to_message(&self.node.me.address));
+                if let Some(parts) = self.node.parts().filter(|_| identity.kind == topic::KIND) {
+                    parts.delivery.send(DeliveryMessage::RenewTopic(identity.identity.clone()));
+                }
+                self.announcer.announce(terminated.to_message(&self.node.me.address));
             }
             Effect::SetTimer(timer) => {
                 myself.send_after(timer.after, move || PlacementMessage::Timer(timer.epoch));
@@ -245,25 +257,6 @@ impl PlacementState {
                 }
             }
         }
-    }
-}
-
-/// Tells every other member that an activation has ended, so that none keeps it in its cache.
-fn announce(node: &Arc<Node>, message: &ActivationTerminated) {
-    for member in node.view.load().topology().members() {
-        if member.id == node.me.id {
-            continue;
-        }
-        let (node, message) = (Arc::clone(node), message.clone());
-        let endpoint = node.remoting.endpoint(member.id, &member.address);
-        tokio::spawn(async move {
-            let deadline = Instant::now() + node.config.timing.gossip.request_timeout;
-            let told = node.remoting.tell(&endpoint, Lane::Control, SystemActor::PidCache, &message, deadline).await;
-            // A member that does not hear it finds out at its next request.
-            if told.is_err() {
-                node.metrics.failed_sends.add_one();
-            }
-        });
     }
 }
 

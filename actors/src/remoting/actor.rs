@@ -14,8 +14,11 @@ pub(crate) struct RemotingArguments {
     pub(crate) acceptor: Option<Acceptor>,
 }
 
-/// Nothing: the table of endpoints is read and written in place.
-pub(crate) enum RemotingMessage {}
+/// The table of endpoints is read and written in place; what is left to do is to tidy it.
+pub(crate) enum RemotingMessage {
+    /// Forget peers that are gone.
+    Sweep,
+}
 
 impl Actor for RemotingActor {
     type Msg = RemotingMessage;
@@ -24,10 +27,23 @@ impl Actor for RemotingActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<RemotingMessage>,
+        myself: ActorRef<RemotingMessage>,
         arguments: RemotingArguments,
     ) -> Result<RemotingArguments, ActorProcessingErr> {
+        myself.send_interval(arguments.node.config.timing.rediscovery, || RemotingMessage::Sweep);
         Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<RemotingMessage>,
+        RemotingMessage::Sweep: RemotingMessage,
+        state: &mut RemotingArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        let node = &state.node;
+        let topology = Arc::clone(node.view.load().topology());
+        node.remoting.forget_disconnected(|peer| topology.member(peer).is_some());
+        Ok(())
     }
 
     async fn post_stop(

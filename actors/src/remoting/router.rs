@@ -1,10 +1,13 @@
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::remote::SystemActor;
 use gristmill_transport::{
     Admission, CloseReason, Connection, Handler, IncomingRequest, Peer, Refusal, RefusalKind, Target,
 };
+
+use tokio::time::Instant;
 
 use crate::event::ClusterEvent;
 use crate::grain::{Envelope, ReplyTo};
@@ -16,12 +19,25 @@ use crate::node::Node;
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     node: OnceLock<Weak<Node>>,
+    /// Since when how many refused connections were reported.
+    reported: Mutex<Option<(Instant, u32)>>,
 }
+
+/// Refused connections that are reported in a second; all are counted. Strangers must not drown out other events.
+const REPORTS_PER_SECOND: u32 = 10;
 
 impl Router {
     /// Called once: the node holds the router, and the router finds the node.
     pub(crate) fn connect(&self, node: &Arc<Node>) {
         drop(self.node.set(Arc::downgrade(node)));
+    }
+
+    fn may_report(&self) -> bool {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = reported.filter(|(since, _)| since.elapsed() < Duration::from_secs(1));
+        let (since, count) = recent.unwrap_or_else(|| (Instant::now(), 0));
+        *reported = Some((since, count.saturating_add(1)));
+        count < REPORTS_PER_SECOND
     }
 
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
@@ -81,6 +97,15 @@ impl Handler for Router {
         }
         let address = address.as_ref().map(ToString::to_string).unwrap_or_default();
         node.events.publish(ClusterEvent::PeerConnected { peer: *member, address });
+    }
+
+    fn refused(&self, remote: &str, reason: &str) {
+        let Some(node) = self.node() else { return };
+        node.metrics.refused_connections.add_one();
+        if self.may_report() {
+            let (from, reason) = (remote.to_owned(), reason.to_owned());
+            node.events.publish(ClusterEvent::ConnectionRefused { from, reason });
+        }
     }
 
     fn disconnected(&self, peer: &Peer, reason: &CloseReason) {

@@ -52,6 +52,16 @@ impl<Task: Ord + Copy> Agenda<Task> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) const fn current(&self) -> TimerEpoch {
+        self.epoch
+    }
+
+    #[cfg(test)]
+    pub(super) const fn armed(&self) -> Option<Timestamp> {
+        self.armed
+    }
+
     /// Cancels all of it; the timer that is still set becomes stale.
     pub(super) fn clear(&mut self) {
         self.by_task.clear();

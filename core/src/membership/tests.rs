@@ -1,1 +1,754 @@
+//! One machine, literal inputs, literal effects.
 
+use alloc::string::ToString;
+use alloc::vec;
+use core::time::Duration;
+
+use super::*;
+use crate::{Address, RequestId};
+
+const ME: MemberId = MemberId::new(1);
+const B: MemberId = MemberId::new(2);
+const C: MemberId = MemberId::new(3);
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp::from_millis(milliseconds)
+}
+
+fn address(id: MemberId) -> Address {
+    alloc::format!("host:{}", id.bits()).into()
+}
+
+fn member(id: MemberId) -> Member {
+    Member::new(id, address(id), [])
+}
+
+fn record(id: MemberId, incarnation: u64, stage: Stage) -> Record {
+    Record::new(member(id), Incarnation::new(incarnation), stage)
+}
+
+fn dead(id: MemberId, by: MemberId) -> Record {
+    record(id, 1, Stage::Up).claimed(Verdict::Dead, by)
+}
+
+/// The machine with what it said last.
+struct Node {
+    membership: Membership,
+    effects: Vec<Effect>,
+    events: Vec<Event>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self { membership: Membership::new(Config::lan(), member(ME), 1), effects: vec![], events: vec![] }
+    }
+
+    /// Up, alone, at time 0.
+    fn up() -> Self {
+        let mut node = Self::new();
+        node.input(0, Input::Start { seeds: vec![] });
+        node
+    }
+
+    /// Up, with the given others known; their news is spread already.
+    fn knowing(records: &[Record]) -> Self {
+        let mut node = Self::up();
+        for record in records {
+            node.gossip(0, record.id(), vec![record.own_part(), record.clone()]);
+        }
+        node.membership.news = Dissemination::default();
+        node
+    }
+
+    fn input(&mut self, milliseconds: u64, input: Input) {
+        let mut out = Outbox::new();
+        self.membership.handle(at(milliseconds), input, &mut out);
+        self.effects = out.drain_effects().collect();
+        self.events = out.drain_events().collect();
+    }
+
+    fn receive(&mut self, milliseconds: u64, from: MemberId, message: Message) {
+        self.input(milliseconds, Input::Received { from, message });
+    }
+
+    /// Gossip whose sender agrees with this node, so that no comparison of tables follows.
+    fn gossip(&mut self, milliseconds: u64, from: MemberId, updates: Vec<Record>) {
+        let digest = self.membership.digest();
+        self.receive(milliseconds, from, Message::Gossip { updates, digest });
+    }
+
+    fn ping(&mut self, milliseconds: u64, from: MemberId, updates: Vec<Record>) {
+        let digest = self.membership.digest();
+        self.receive(milliseconds, from, Message::Ping { sequence: ProbeSequence::new(9), updates, digest });
+    }
+
+    /// Fires the timer that is set, whenever it was to fire.
+    fn fire(&mut self, now: Timestamp) {
+        let mut out = Outbox::new();
+        let epoch = self.membership.agenda.current();
+        self.membership.handle(now, Input::Timer(epoch), &mut out);
+        self.effects = out.drain_effects().collect();
+        self.events = out.drain_events().collect();
+    }
+
+    /// Fires timers at their time, up to this time, and keeps all that was said.
+    fn run_to(&mut self, milliseconds: u64) {
+        let (mut effects, mut events) = (vec![], vec![]);
+        while let Some(due) = self.membership.agenda.armed().filter(|due| *due <= at(milliseconds)) {
+            self.fire(due);
+            effects.append(&mut self.effects);
+            events.append(&mut self.events);
+        }
+        (self.effects, self.events) = (effects, events);
+    }
+
+    fn sent(&self) -> Vec<(MemberId, Message)> {
+        let sent = |effect: &Effect| match effect {
+            Effect::Send { to, message, .. } => Some((*to, message.clone())),
+            _ => None,
+        };
+        self.effects.iter().filter_map(sent).collect()
+    }
+
+    fn asked(&self) -> Vec<&str> {
+        self.effects.iter().filter_map(asked_address).collect()
+    }
+
+    fn request(&mut self, milliseconds: u64, joiner: Record) -> JoinAnswer {
+        self.input(milliseconds, Input::JoinRequested { request: RequestId::new(5), joiner });
+        let answer = self.effects.iter().find_map(|effect| match effect {
+            Effect::AnswerJoin { request, answer } => Some((*request, answer.clone())),
+            _ => None,
+        });
+        let (request, answer) = answer.unwrap();
+        assert_eq!(request, RequestId::new(5));
+        answer
+    }
+
+    fn status(&self, id: MemberId) -> Option<MemberStatus> {
+        self.membership.status(id)
+    }
+}
+
+fn asked_address(effect: &Effect) -> Option<&str> {
+    if let Effect::Join { address, .. } = effect { Some(address.as_str()) } else { None }
+}
+
+fn changed(id: MemberId, from: Option<MemberStatus>, to: MemberStatus, milliseconds: u64) -> Event {
+    Event::StatusChanged { member: member(id), from, to, observed_at: at(milliseconds) }
+}
+
+fn start(seeds: &[&str]) -> Input {
+    Input::Start { seeds: seeds.iter().copied().map(Address::from).collect() }
+}
+
+fn unreachable(address: &str) -> Input {
+    Input::JoinFailed { address: address.into(), failure: ContactFailure::Unreachable("down".into()) }
+}
+
+fn answered(address: &str, answer: JoinAnswer) -> Input {
+    Input::JoinAnswered { address: address.into(), answer }
+}
+
+// Before the start, after the end
+
+// proves MG-1.2
+#[test]
+fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing() {
+    let inputs = || {
+        [
+            Input::Discovered { addresses: vec!["host:9".into()] },
+            answered("host:9", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] }),
+            unreachable("host:9"),
+            Input::Received { from: B, message: Message::Sync { records: vec![dead(ME, B)], reply_wanted: true } },
+            Input::Unreachable { member: B },
+            Input::Superseded { old: B, by: C },
+            Input::Down { member: B },
+            Input::Leave,
+            Input::Drained,
+        ]
+    };
+    let mut left = Node::knowing(&[record(B, 1, Stage::Up)]);
+    left.input(0, Input::Leave);
+    left.input(0, Input::Drained);
+    left.run_to(5000);
+    assert_eq!(left.membership.phase(), Phase::Stopped);
+    for mut node in [Node::new(), left] {
+        let before: Vec<_> = node.membership.records().cloned().collect();
+        for input in inputs() {
+            let name = input.name();
+            node.input(9000, input);
+            assert_eq!((&node.effects, &node.events), (&vec![], &vec![Event::NotStarted { input: name }]));
+        }
+        assert!(node.membership.records().eq(before.iter()));
+    }
+}
+
+// proves MG-1.2
+#[test]
+fn who_wants_to_join_a_node_outside_its_life_is_told() {
+    let mut node = Node::new();
+    assert_eq!(node.request(0, record(B, 0, Stage::Joining)), JoinAnswer::NotReady);
+    assert_eq!(node.events, [Event::NotStarted { input: "JoinRequested" }]);
+    let mut node = Node::knowing(&[]);
+    node.input(0, Input::Leave);
+    assert_eq!(node.request(0, record(B, 0, Stage::Joining)), JoinAnswer::ShuttingDown);
+    node.input(0, Input::Drained);
+    node.run_to(5000);
+    assert_eq!(node.request(5000, record(B, 0, Stage::Joining)), JoinAnswer::ShuttingDown);
+    node.input(5000, start(&[]));
+    assert_eq!(node.events, [Event::NotStarted { input: "Start" }]);
+}
+
+#[test]
+fn a_second_start_changes_nothing() {
+    let mut node = Node::up();
+    node.input(1, start(&["host:9"]));
+    assert_eq!((node.effects, node.events), (vec![], vec![Event::AlreadyStarted]));
+}
+
+// Joining and forming
+
+#[test]
+fn a_node_without_other_seeds_forms_a_cluster_at_once() {
+    for seeds in [&[][..], &["host:1"][..]] {
+        let mut node = Node::new();
+        node.input(0, start(seeds));
+        let path = [
+            changed(ME, None, MemberStatus::Joining, 0),
+            changed(ME, Some(MemberStatus::Joining), MemberStatus::Up, 0),
+        ];
+        assert_eq!(node.events, [&path[..], &[Event::Joined]].concat());
+        assert_eq!(node.membership.phase(), Phase::Up);
+    }
+}
+
+#[test]
+fn the_first_seed_forms_when_one_round_of_the_others_has_no_cluster() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:1", "host:2", "host:3"]));
+    assert_eq!(node.asked(), ["host:2", "host:3"]);
+    node.input(1, unreachable("host:2"));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+    node.input(2, answered("host:3", JoinAnswer::NotReady));
+    assert_eq!(node.events.last(), Some(&Event::Joined));
+}
+
+#[test]
+fn the_first_seed_joins_when_another_has_a_cluster() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:1", "host:2", "host:3"]));
+    node.input(1, answered("host:3", JoinAnswer::Accepted { records: vec![record(C, 1, Stage::Up)] }));
+    node.input(2, unreachable("host:2"));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+    node.ping(3, C, vec![record(C, 1, Stage::Up)]);
+    assert_eq!(node.events.last(), Some(&Event::Joined));
+    let updates = vec![record(ME, 1, Stage::Up), record(C, 1, Stage::Up)];
+    let sequence = ProbeSequence::new(9);
+    assert_eq!(node.sent(), [(C, Message::PingAck { sequence, updates, digest: node.membership.digest() })]);
+}
+
+#[test]
+fn a_later_seed_waits_for_each_seed_before_it() {
+    for (seeds, patience) in [(["host:2", "host:1", "host:3"], 5000), (["host:2", "host:3", "host:1"], 10_000)] {
+        let mut node = Node::new();
+        node.input(0, start(&seeds));
+        node.input(1, unreachable("host:2"));
+        node.input(1, answered("host:3", JoinAnswer::NotReady));
+        node.run_to(patience - 1);
+        assert_eq!(node.membership.phase(), Phase::Joining);
+        node.run_to(patience);
+        assert_eq!(node.membership.phase(), Phase::Up);
+    }
+}
+
+#[test]
+fn a_joiner_is_not_up_before_a_ping_and_an_acceptance_whichever_comes_first() {
+    let accepted = || answered("host:2", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] });
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    assert_eq!(
+        node.effects.first(),
+        Some(&Effect::Join { address: "host:2".into(), joiner: record(ME, 0, Stage::Joining) })
+    );
+    node.input(1, accepted());
+    assert_eq!((node.membership.phase(), &node.events), (Phase::Joining, &vec![changed(B, None, MemberStatus::Up, 1)]));
+    node.ping(2, B, vec![]);
+    assert_eq!(node.membership.phase(), Phase::Up);
+
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    node.ping(1, B, vec![record(B, 1, Stage::Up)]);
+    assert_eq!(node.membership.phase(), Phase::Joining);
+    assert_eq!(node.sent().len(), 1, "a joiner answers pings");
+    node.input(2, accepted());
+    assert_eq!(node.membership.phase(), Phase::Up);
+}
+
+#[test]
+fn seeds_are_asked_again_with_growing_pauses() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    let mut rounds = vec![0];
+    while rounds.len() < 6 {
+        let due = node.membership.agenda.armed().unwrap();
+        node.fire(due);
+        if node.asked() == ["host:2"] {
+            rounds.push(due.since_origin().as_millis());
+        }
+    }
+    for (index, pause) in rounds.windows(2).map(|pair| pair[1] - pair[0]).enumerate() {
+        let full = (100 << index).min(2000);
+        assert!((full / 2 - 1..=full + 1).contains(&pause), "pause {index} of {pause} ms");
+    }
+}
+
+#[test]
+fn a_refusal_for_good_ends_the_start_at_once() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2", "host:3"]));
+    let failure = ContactFailure::Refused("another cluster".into());
+    node.input(1, Input::JoinFailed { address: "host:2".into(), failure });
+    let error = JoinError::Refused { address: "host:2".into(), reason: "another cluster".into() };
+    assert_eq!((node.effects, node.events), (vec![], vec![Event::JoinFailed(error)]));
+    assert_eq!(node.membership.phase(), Phase::Stopped);
+}
+
+// proves MG-3.2
+#[test]
+fn a_blocked_joiner_learns_why_and_until_when() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    let retry_after = Duration::from_secs(7);
+    node.input(1, answered("host:2", JoinAnswer::Blocked { reason: "dead".into(), retry_after }));
+    let error = JoinError::Blocked { address: "host:2".into(), reason: "dead".into(), retry_after };
+    assert_eq!(error.to_string(), "host:2 blocks this node: dead; retry after 7s");
+    assert_eq!(node.events, [Event::JoinFailed(error)]);
+}
+
+#[test]
+fn a_node_that_gives_up_names_the_last_answer_of_each_seed() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2", "host:3", "host:4"]));
+    node.input(1, unreachable("host:2"));
+    node.input(2, answered("host:2", JoinAnswer::NotReady));
+    node.input(3, unreachable("host:3"));
+    node.run_to(10_000);
+    let Some(Event::JoinFailed(error)) = node.events.last() else { panic!("{:?}", node.events) };
+    let text = "no seed accepted the join: host:2 (not ready), host:3 (unreachable: down), host:4 (no answer)";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn a_joiner_that_no_member_reaches_gives_up() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    node.input(1, answered("host:2", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] }));
+    node.run_to(10_000);
+    assert_eq!(node.events.last(), Some(&Event::JoinFailed(JoinError::NotReached)));
+}
+
+#[test]
+fn a_discovered_address_of_which_nothing_is_known_is_contacted() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), dead(C, B)]);
+    let addresses = ["host:1", "host:2", "host:3", "host:4"].map(Address::from).to_vec();
+    node.input(0, Input::Discovered { addresses });
+    assert_eq!(node.asked(), ["host:4"]);
+    node.input(1, unreachable("host:4"));
+    assert_eq!((node.membership.phase(), &node.events), (Phase::Up, &vec![]));
+    node.membership.agenda.cancel(Task::Probe);
+    node.run_to(30_000);
+    assert_eq!(node.asked(), ["host:4"], "and again after the contact interval");
+}
+
+// Admission
+
+// proves MG-2.1
+#[test]
+fn an_accepted_joiner_is_registered_told_all_and_pinged_at_once() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    let joiner = record(C, 0, Stage::Joining);
+    let answer = node.request(10, joiner.clone());
+    let records = vec![record(ME, 1, Stage::Up), record(B, 1, Stage::Up), joiner.clone()];
+    assert_eq!(answer, JoinAnswer::Accepted { records });
+    assert_eq!(node.events, [changed(C, None, MemberStatus::Joining, 10)]);
+    let updates = vec![record(ME, 1, Stage::Up), joiner];
+    let digest = node.membership.digest();
+    assert_eq!(node.sent(), [(C, Message::Ping { sequence: ProbeSequence::new(1), updates, digest })]);
+    assert!(node.membership.active().iter().all(|member| member.id != C), "a joiner owns no keys");
+    node.gossip(20, C, vec![record(C, 1, Stage::Up)]);
+    assert_eq!(node.events, [changed(C, Some(MemberStatus::Joining), MemberStatus::Up, 20)]);
+}
+
+// proves MG-3.2
+#[test]
+fn a_quarantined_id_is_refused_until_it_is_forgotten_and_then_joins() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.input(0, Input::Down { member: B });
+    let blocked = |seconds, reason: &str| JoinAnswer::Blocked {
+        reason: reason.into(),
+        retry_after: Duration::from_secs(seconds),
+    };
+    let ask = |node: &mut Node, seconds: u64| {
+        node.run_to(seconds * 1000);
+        node.request(seconds * 1000, record(B, 9, Stage::Joining))
+    };
+    assert_eq!(ask(&mut node, 10), blocked(50 + 120 + 60, "it was decided"));
+    assert_eq!(ask(&mut node, 70), blocked(110 + 60, "it was removed"));
+    assert_eq!(ask(&mut node, 200), blocked(40, "it was removed"));
+    assert!(matches!(ask(&mut node, 240), JoinAnswer::Accepted { .. }));
+    assert_eq!(node.status(B), Some(MemberStatus::Joining));
+}
+
+// protoactor-dotnet #1447, #2143
+#[test]
+fn a_new_process_at_a_known_address_joins_and_its_predecessor_is_dead() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    let restarted = Record::new(Member::new(C, address(B), []), Incarnation::default(), Stage::Joining);
+    assert!(matches!(node.request(10, restarted), JoinAnswer::Accepted { .. }));
+    let reason = QuarantineReason::Superseded { by: C };
+    let quarantine = Quarantine { member: member(B), reason, until: at(60_010) };
+    assert_eq!(node.membership.blocked(), [quarantine]);
+    assert_eq!(node.status(C), Some(MemberStatus::Joining));
+}
+
+#[test]
+fn nobody_joins_with_the_address_or_the_id_of_this_node() {
+    let mut node = Node::up();
+    let same_address = Record::new(Member::new(B, address(ME), []), Incarnation::default(), Stage::Joining);
+    assert!(matches!(node.request(0, same_address), JoinAnswer::Blocked { .. }));
+    assert_eq!(node.request(0, record(ME, 7, Stage::Joining)), JoinAnswer::NotReady);
+    assert_eq!(node.membership.records().count(), 1);
+}
+
+#[test]
+fn a_full_table_blocks_newcomers() {
+    let config = Config { max_members: 2, ..Config::lan() };
+    let mut node = Node { membership: Membership::new(config, member(ME), 1), effects: vec![], events: vec![] };
+    node.input(0, start(&[]));
+    assert!(matches!(node.request(0, record(B, 0, Stage::Joining)), JoinAnswer::Accepted { .. }));
+    assert!(matches!(node.request(0, record(C, 0, Stage::Joining)), JoinAnswer::Blocked { .. }));
+    node.gossip(0, B, vec![record(C, 1, Stage::Up)]);
+    let (from, to, reason) = (None, MemberStatus::Up, Refusal::TableFull);
+    assert_eq!(node.events, [Event::TransitionRefused { member: C, from, to, reason }]);
+}
+
+// Probes, suspicion, death
+
+fn suspect(id: MemberId, incarnation: u64, by: MemberId) -> Record {
+    record(id, incarnation, Stage::Up).claimed(Verdict::Suspect, by)
+}
+
+// proves MG-2.2
+#[test]
+fn an_unanswered_probe_makes_suspect_and_an_expired_suspicion_dead() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.run_to(1000);
+    assert!(matches!(node.sent().as_slice(), [(B, Message::Ping { .. })]));
+    node.run_to(1499);
+    assert_eq!(node.events, []);
+    node.run_to(1500);
+    assert_eq!(node.events, [changed(B, Some(MemberStatus::Up), MemberStatus::Suspect, 1500)]);
+    assert_eq!(node.membership.active().len(), 2);
+    assert_eq!(node.membership.blocked(), []);
+    node.run_to(5499);
+    assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    node.run_to(5500);
+    let (reason, until) = (QuarantineReason::SuspicionExpired, at(65_500));
+    let quarantined = Event::Quarantined { member: member(B), reason, observed_at: at(5500), until };
+    assert_eq!(node.events, [changed(B, Some(MemberStatus::Suspect), MemberStatus::Dead, 5500), quarantined]);
+    assert_eq!(node.membership.active(), [member(ME)]);
+    assert_eq!(node.membership.dead(), [member(B)]);
+}
+
+#[test]
+fn an_answered_probe_suspects_nobody() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.run_to(1000);
+    let Some((B, Message::Ping { sequence, digest, .. })) = node.sent().pop() else { panic!("{:?}", node.effects) };
+    node.receive(1400, B, Message::PingAck { sequence, updates: vec![], digest });
+    node.run_to(1999);
+    assert_eq!(node.status(B), Some(MemberStatus::Up));
+}
+
+#[test]
+fn a_suspect_is_told_first_of_all_so_that_it_can_refute() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.run_to(1500);
+    node.run_to(2000);
+    let first = node.sent().into_iter().find_map(|(_, message)| match message {
+        Message::Ping { updates, .. } => updates.into_iter().next(),
+        _ => None,
+    });
+    assert_eq!(first, Some(suspect(B, 1, ME)));
+}
+
+// proves MG-2.2
+#[test]
+fn only_a_refutation_clears_a_suspicion() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), suspect(B, 1, C)]);
+    assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    node.ping(100, B, vec![record(B, 1, Stage::Up)]);
+    assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    node.gossip(200, B, vec![record(B, 2, Stage::Up)]);
+    let (incarnation, observed_at) = (Incarnation::new(2), at(200));
+    let refuted = Event::SuspicionRefuted { member: B, incarnation, observed_at };
+    assert_eq!(node.events, [changed(B, Some(MemberStatus::Suspect), MemberStatus::Up, 200), refuted]);
+    node.gossip(300, B, vec![suspect(B, 1, C)]);
+    assert_eq!(node.status(B), Some(MemberStatus::Up), "an old suspicion is void");
+}
+
+#[test]
+fn a_suspicion_of_a_later_incarnation_runs_its_full_time() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), suspect(B, 1, C)]);
+    node.membership.agenda.cancel(Task::Probe);
+    node.gossip(3000, B, vec![suspect(B, 2, C)]);
+    node.run_to(6999);
+    assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    node.run_to(7000);
+    assert_eq!(node.status(B), Some(MemberStatus::Dead));
+}
+
+// proves MG-3.3
+#[test]
+fn a_suspected_node_refutes_in_its_next_words() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.ping(10, B, vec![suspect(ME, 1, C)]);
+    assert_eq!(node.membership.me(), &record(ME, 2, Stage::Up));
+    let (incarnation, observed_at) = (Incarnation::new(2), at(10));
+    assert_eq!(node.events, [Event::SuspicionRefuted { member: ME, incarnation, observed_at }]);
+    let answer = node.sent().pop();
+    let Some((B, Message::PingAck { updates, .. })) = answer else { panic!("{answer:?}") };
+    assert_eq!(updates, [record(ME, 2, Stage::Up)]);
+}
+
+#[test]
+fn a_node_that_hears_that_it_is_dead_stops_and_says_by_whom() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.ping(10, B, vec![dead(ME, C)]);
+    let evicted = [changed(ME, Some(MemberStatus::Up), MemberStatus::Dead, 10), Event::Evicted { by: Some(C) }];
+    assert_eq!((node.effects.as_slice(), node.events.as_slice()), (&[][..], &evicted[..]));
+    assert_eq!(node.membership.phase(), Phase::Stopped);
+}
+
+// protoactor-dotnet #1588, chitchat #155
+#[test]
+fn a_dead_member_that_speaks_is_told_and_nothing_of_it_is_believed() {
+    let mut node = Node::knowing(&[dead(B, C)]);
+    node.ping(10, B, vec![record(B, 9, Stage::Up), dead(C, B)]);
+    let message = Message::Gossip { updates: vec![dead(B, C)], digest: node.membership.digest() };
+    assert_eq!(node.sent(), [(B, message)]);
+    assert_eq!((node.status(B), node.status(C)), (Some(MemberStatus::Dead), None));
+    node.gossip(20, B, vec![]);
+    assert_eq!(node.effects, [], "two who hold each other for dead do not talk for ever");
+}
+
+// proves MG-2.3, MG-3.1
+#[test]
+fn an_attempt_to_come_back_from_the_dead_is_refused_and_reported_and_stale_news_only_ignored() {
+    let mut node = Node::knowing(&[record(C, 1, Stage::Up), dead(B, C)]);
+    node.gossip(10, C, vec![record(B, 1, Stage::Up), record(B, 0, Stage::Joining)]);
+    assert_eq!(node.events, []);
+    node.gossip(20, C, vec![record(B, 2, Stage::Up)]);
+    let (from, to, reason) = (Some(MemberStatus::Dead), MemberStatus::Up, Refusal::Final);
+    assert_eq!(node.events, [Event::TransitionRefused { member: B, from, to, reason }]);
+    assert_eq!(node.status(B), Some(MemberStatus::Dead));
+}
+
+// proves MG-2.3
+#[test]
+fn a_decision_that_cannot_be_carried_out_is_refused_with_its_reason() {
+    let mut node = Node::knowing(&[dead(B, C)]);
+    let refused =
+        |member, from, reason| vec![Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason }];
+    node.input(0, Input::Down { member: ME });
+    assert_eq!(node.events, refused(ME, Some(MemberStatus::Up), Refusal::Oneself));
+    node.input(0, Input::Down { member: B });
+    assert_eq!(node.events, refused(B, Some(MemberStatus::Dead), Refusal::Final));
+    node.input(0, Input::Down { member: C });
+    assert_eq!(node.events, refused(C, None, Refusal::UnknownMember));
+}
+
+#[test]
+fn a_failed_send_hastens_the_probe_and_kills_nobody() {
+    let others = [B, C, MemberId::new(4), MemberId::new(5)];
+    for unlucky in others {
+        let mut node = Node::knowing(&others.map(|id| record(id, 1, Stage::Up)));
+        node.input(500, Input::Unreachable { member: unlucky });
+        assert_eq!((&node.effects, &node.events), (&vec![], &vec![]));
+        node.run_to(1000);
+        assert_eq!(node.sent().iter().map(|(to, _)| *to).collect::<Vec<_>>(), [unlucky]);
+    }
+}
+
+// consul #5567
+#[test]
+fn a_node_that_stood_still_gives_others_the_time_that_it_missed() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up), suspect(C, 1, B)]);
+    node.run_to(1000);
+    node.fire(at(9000));
+    assert!(node.events.is_empty(), "nobody is judged for what waited in its queues: {:?}", node.events);
+    assert_eq!((node.status(B), node.status(C)), (Some(MemberStatus::Up), Some(MemberStatus::Suspect)));
+    node.run_to(13_000);
+    assert_eq!(node.status(C), Some(MemberStatus::Dead), "but not for ever");
+}
+
+#[test]
+fn a_timer_of_an_older_epoch_changes_nothing() {
+    let mut node = Node::up();
+    node.run_to(300);
+    let stale = node.membership.agenda.current();
+    node.request(400, record(B, 0, Stage::Joining));
+    assert_ne!(node.membership.agenda.current(), stale);
+    node.input(5000, Input::Timer(stale));
+    assert_eq!((node.effects, node.events), (vec![], vec![]));
+}
+
+#[test]
+fn a_quarantine_ends_and_says_so() {
+    let mut node = Node::knowing(&[dead(B, C)]);
+    node.run_to(60_000);
+    let removed = changed(B, Some(MemberStatus::Dead), MemberStatus::Removed, 60_000);
+    assert_eq!(node.events, [removed, Event::QuarantineEnded { member: member(B), observed_at: at(60_000) }]);
+    assert_eq!(node.membership.blocked(), []);
+    node.run_to(180_000);
+    assert_eq!(node.status(B), None);
+}
+
+// Spreading and comparing
+
+#[test]
+fn what_a_stranger_says_is_not_believed_unless_it_introduces_itself() {
+    let mut node = Node::up();
+    node.gossip(10, B, vec![record(C, 1, Stage::Up)]);
+    assert_eq!((&node.events, node.status(C)), (&vec![Event::SenderUnknown { member: B }], None));
+    node.gossip(10, B, vec![record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    assert_eq!((node.status(B), node.status(C)), (Some(MemberStatus::Up), Some(MemberStatus::Up)));
+}
+
+#[test]
+fn news_of_one_member_reach_third_members() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.gossip(0, B, vec![record(B, 2, Stage::Leaving)]);
+    node.run_to(300);
+    let told: Vec<_> = node.sent().into_iter().map(|(to, _)| to).collect();
+    assert!(told.contains(&C));
+    assert!(node.sent().iter().all(
+        |(_, message)| matches!(message, Message::Gossip { updates, .. } if *updates == [record(B, 2, Stage::Leaving)])
+    ));
+}
+
+#[test]
+fn without_news_nothing_is_gossiped() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.run_to(999);
+    assert_eq!(node.effects.iter().filter(|effect| matches!(effect, Effect::Send { .. })).count(), 0);
+}
+
+// proves MG-2.4
+#[test]
+fn a_different_digest_leads_to_a_comparison_of_tables_once_in_an_interval() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    let differing = || Message::Gossip { updates: vec![], digest: TableDigest::new(7) };
+    node.receive(10, B, differing());
+    let records = vec![record(ME, 1, Stage::Up), record(B, 1, Stage::Up)];
+    assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: true })]);
+    node.receive(500, B, differing());
+    assert_eq!(node.sent(), []);
+    node.receive(1010, B, differing());
+    assert_eq!(node.sent().len(), 1);
+}
+
+// proves MG-2.4
+#[test]
+fn the_answer_to_a_table_is_what_the_other_knows_less_of() {
+    let gone = record(MemberId::new(4), 3, Stage::Removed);
+    let known = record(MemberId::new(4), 1, Stage::Up);
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 2, Stage::Up), known.clone()]);
+    node.gossip(0, B, vec![gone.clone()]);
+    let theirs = vec![record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known];
+    node.receive(10, B, Message::Sync { records: theirs, reply_wanted: true });
+    let records = vec![record(C, 2, Stage::Up), gone];
+    assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: false })]);
+    let theirs = vec![record(B, 1, Stage::Up), record(C, 2, Stage::Up), record(ME, 1, Stage::Up)];
+    node.receive(20, B, Message::Sync { records: theirs, reply_wanted: true });
+    assert_eq!(node.sent(), [], "equal tables need no answer");
+}
+
+#[test]
+fn a_message_carries_no_more_updates_than_configured() {
+    let others: Vec<_> = (10..100).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect();
+    let mut node = Node::up();
+    node.gossip(0, others[0].id(), others);
+    node.run_to(3000);
+    assert!(node.sent().len() > 20);
+    for (_, message) in node.sent() {
+        if let Message::Ping { updates, .. } | Message::Gossip { updates, .. } = message {
+            assert!(updates.len() <= 32);
+        }
+    }
+}
+
+// Leaving
+
+// proves MG-2.3
+#[test]
+fn a_leave_is_said_to_all_at_once_and_again_when_it_is_complete() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    let told = |node: &Node, expected: &Record| {
+        let mut to: Vec<_> = node.sent().iter().map(|(to, _)| *to).collect();
+        to.sort_unstable();
+        let tells = |message: &Message| matches!(message, Message::Gossip { updates, .. } if updates[0] == *expected);
+        to == [B, C] && node.sent().iter().all(|(_, message)| tells(message))
+    };
+    node.input(100, Input::Leave);
+    assert!(told(&node, &record(ME, 2, Stage::Leaving)), "{:?}", node.effects);
+    assert_eq!(node.membership.active(), [member(B), member(C)], "who leaves owns no keys");
+    node.input(200, Input::Leave);
+    assert_eq!((&node.effects, &node.events), (&vec![], &vec![]));
+    node.input(300, Input::Drained);
+    assert!(told(&node, &record(ME, 3, Stage::Removed)), "{:?}", node.effects);
+    node.run_to(1299);
+    assert_eq!(node.membership.phase(), Phase::Leaving);
+    node.run_to(1300);
+    assert_eq!(node.events.last(), Some(&Event::Left));
+    assert_eq!(node.membership.phase(), Phase::Stopped);
+}
+
+#[test]
+fn a_leave_that_is_never_drained_ends_by_itself() {
+    let mut node = Node::knowing(&[]);
+    node.input(0, Input::Leave);
+    node.run_to(11_000);
+    assert_eq!(node.events.last(), Some(&Event::Left));
+}
+
+#[test]
+fn a_node_that_leaves_answers_pings_with_its_leave() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.input(0, Input::Leave);
+    node.input(0, Input::Drained);
+    node.membership.news = Dissemination::default();
+    node.ping(10, B, vec![dead(ME, B)]);
+    let Some((B, Message::PingAck { updates, .. })) = node.sent().pop() else { panic!("{:?}", node.effects) };
+    assert_eq!(updates, [record(ME, 3, Stage::Removed)], "and does not mind being called dead");
+}
+
+#[test]
+fn a_leave_while_joining_ends_the_start() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    node.input(1, Input::Leave);
+    node.run_to(2000);
+    assert_eq!(node.events.last(), Some(&Event::Left));
+    assert_eq!(node.asked(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_later_life_under_the_same_id_is_told_apart() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
+    node.gossip(10, B, vec![record(ME, 7, Stage::Up)]);
+    assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up), "this node writes its record, nobody else");
+    node.gossip(20, B, vec![record(ME, 9, Stage::Leaving)]);
+    assert_eq!(node.events.last(), Some(&Event::Evicted { by: None }));
+}

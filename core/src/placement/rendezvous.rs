@@ -39,7 +39,6 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 use core::num::NonZeroU32;
 
 use gristmill_messages::{ClusterIdentity, MemberId, StableHasher};
@@ -208,14 +207,11 @@ impl Candidates {
     }
 
     fn highest_weighted_score(&self, key: u64) -> usize {
-        let mut best = (0, f64::NEG_INFINITY, 0);
+        let mut best = (0, 0.0);
         for (position, (hash, weight)) in self.hashes.iter().zip(&self.weights).enumerate() {
-            let score = mix(key ^ hash);
-            let weighted = weighted(score, *weight);
-            // Equal only by rounding; the raw score then keeps the order that equal weights would give.
-            let order = weighted.total_cmp(&best.1).then(score.cmp(&best.2));
-            if order == Ordering::Greater {
-                best = (position, weighted, score);
+            let score = weighted(mix(key ^ hash), *weight);
+            if score > best.1 {
+                best = (position, score);
             }
         }
         best.0

@@ -244,6 +244,14 @@ fn a_report_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
+fn a_publication_under_way_is_not_published_again_under_its_id() {
+    let mut room = Room::with([member(1)]);
+    room.publish(1);
+    assert_eq!(room.publish(1), []);
+    assert_eq!(room.report(1, member(1), DeliveryStatus::Delivered), [published(1, 1, 1, vec![])]);
+}
+
+#[test]
 fn a_configuration_in_which_one_slow_subscriber_stops_the_topic_is_none() {
     assert_eq!(Config::lan().validate(), Ok(()));
     assert_eq!(Config::test().validate(), Ok(()));

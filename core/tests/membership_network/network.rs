@@ -309,7 +309,7 @@ impl Network {
 
     fn process_on(&self, host: &Address) -> Option<u128> {
         let runs = |node: &Node| node.host == *host && !node.crashed && node.machine.phase() != Phase::Stopped;
-        self.nodes.iter().filter(|(_, node)| runs(node)).map(|(node, _)| *node).last()
+        self.nodes.iter().filter(|(_, node)| runs(node)).map(|(node, _)| *node).next_back()
     }
 
     fn enqueue(&mut self, at: Timestamp, delivery: Delivery) {

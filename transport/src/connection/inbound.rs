@@ -2,13 +2,15 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fnv::FnvBuildHasher;
+
 use crate::sync::lock;
 
 /// Requests of the peer that wait for an answer of this side.
 pub(super) struct OpenRequests {
     window: usize,
     /// Whether each is cancelled. The hasher is a seeded one: the peer chooses the keys.
-    requests: Mutex<HashMap<u64, bool>>,
+    requests: Mutex<HashMap<u64, bool, FnvBuildHasher>>,
     /// How many are cancelled, so that asking is cheap while none is.
     cancelled: AtomicUsize,
 }
@@ -24,7 +26,7 @@ pub(super) enum Opened {
 
 impl OpenRequests {
     pub(super) fn new(window: usize) -> Self {
-        Self { window, requests: Mutex::new(HashMap::new()), cancelled: AtomicUsize::new(0) }
+        Self { window, requests: Mutex::new(HashMap::default()), cancelled: AtomicUsize::new(0) }
     }
 
     pub(super) fn open(&self, id: u64) -> Opened {

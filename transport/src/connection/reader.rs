@@ -26,8 +26,30 @@ pub(super) async fn read(
     handler: Arc<dyn Handler>,
 ) -> CloseReason {
     handler.connected(&Connection { shared: Arc::clone(&shared) });
-    loop {
-        if let Err(reason) = dispatch(&shared, &mut decoder, &*handler) {
+    let reason = serve(&shared, &mut *reader, &mut decoder, &*handler).await;
+    shared.close(reason);
+    let reason = shared.reason();
+    if reason.is_orderly() {
+        // A socket that is closed with bytes unread resets the connection, and what was written last is lost.
+        loop {
+            decoder.buffer().clear();
+            decoder.buffer().reserve(READ);
+            if matches!(reader.read_buf(decoder.buffer()).await, Ok(0) | Err(_)) {
+                break;
+            }
+        }
+    }
+    reason
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    reader: &mut (dyn AsyncRead + Send + Unpin),
+    decoder: &mut Decoder,
+    handler: &dyn Handler,
+) -> CloseReason {
+    while !shared.is_closed() {
+        if let Err(reason) = dispatch(shared, decoder, handler) {
             return reason;
         }
         shared.outbound.refusals_drain().await;
@@ -38,6 +60,7 @@ pub(super) async fn read(
             Err(error) => return CloseReason::Network(error.kind()),
         };
     }
+    shared.reason()
 }
 
 /// Handles all frames that have come.
@@ -46,7 +69,7 @@ fn dispatch(shared: &Arc<Shared>, decoder: &mut Decoder, handler: &dyn Handler) 
     let mut frames = 0;
     let mut responses = 0;
     let result = loop {
-        let Frame { message_type } = match decoder.next() {
+        let Frame { message_type } = match decoder.next_frame() {
             Ok(Some(frame)) => frame,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error.into()),

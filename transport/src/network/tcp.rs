@@ -57,12 +57,29 @@ struct Tcp {
 
 impl Listener for Tcp {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>> {
-        Box::pin(async move { split(self.listener.accept().await?.0) })
+        Box::pin(async move {
+            loop {
+                match self.listener.accept().await {
+                    // A peer that is gone already is no failure of the listener.
+                    Ok((stream, _)) => match split(stream) {
+                        Ok(stream) => return Ok(stream),
+                        Err(error) => tracing::debug!(%error, "accepted what was gone"),
+                    },
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
     }
 
     fn local_address(&self) -> Address {
         self.address.clone()
     }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 fn bind(address: std::net::SocketAddr) -> io::Result<Tcp> {

@@ -296,7 +296,8 @@ fn an_old_topology_changes_nothing() {
     node.asked(1, alice());
     node.activated(1);
     assert_eq!(node.topology(4, [2]), []);
-    assert_eq!(node.activations.ignored(), 1);
+    assert_eq!(node.topology(5, [2]), []);
+    assert_eq!(node.activations.ignored(), 2);
     assert_eq!(node.asked(2, alice()), [answer(2, placed(5, 1))]);
 }
 

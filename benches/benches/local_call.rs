@@ -1,0 +1,195 @@
+//! A grain of this node, called, told, activated and left idle; beside it a bare ractor actor.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a benchmark reports by failing
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gristmill::{ClusterActor, ClusterConfig, ClusterContext, Kind};
+use gristmill_benches::{
+    Echo, EchoGrain, IN_FLIGHT, OtherProcess, argument, calls, repetitions, report, resident, run, say, wanted,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+const GRAINS: usize = 200_000;
+const TELLS: u64 = 1_000_000;
+
+async fn node() -> ClusterContext {
+    let kind = Kind::new("echo", EchoGrain::default).mailbox(usize::MAX.try_into().unwrap());
+    let config = ClusterConfig::builder("bench").kind(kind).build().unwrap();
+    ClusterActor::start_member(config).await.unwrap().1
+}
+
+struct EchoActor;
+
+enum EchoMessage {
+    Tell(Echo),
+    Call(Echo, RpcReplyPort<Echo>),
+}
+
+impl Actor for EchoActor {
+    type Msg = EchoMessage;
+    type State = u64;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<EchoMessage>, (): ()) -> Result<u64, ActorProcessingErr> {
+        Ok(0)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<EchoMessage>,
+        message: EchoMessage,
+        told: &mut u64,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            EchoMessage::Tell(echo) => *told += echo.payload.len() as u64,
+            EchoMessage::Call(echo, reply) => drop(reply.send(echo)),
+        }
+        Ok(())
+    }
+}
+
+async fn spawn() -> ActorRef<EchoMessage> {
+    Actor::spawn(None, EchoActor, ()).await.unwrap().0
+}
+
+async fn call_actors(case: &str, counts: &[usize], actors: Arc<Vec<ActorRef<EchoMessage>>>) {
+    calls(case, counts, |task| {
+        let (actors, mut turn) = (Arc::clone(&actors), task * 7_919);
+        move || {
+            turn += 101;
+            let actor = actors[turn % actors.len()].clone();
+            async move {
+                actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+async fn call_grains(case: &str, counts: &[usize], context: &ClusterContext, grains: usize) {
+    let grains: Arc<Vec<_>> = Arc::new((0..grains).map(|index| context.grain(("echo", index.to_string()))).collect());
+    calls(case, counts, |task| {
+        let (grains, mut turn) = (Arc::clone(&grains), task * 7_919);
+        move || {
+            turn += 101;
+            let (grains, turn) = (Arc::clone(&grains), turn);
+            async move {
+                let _: Echo = grains[turn % grains.len()].request(Echo::new()).await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+async fn tell() {
+    let mut rates = Vec::new();
+    let context = node().await;
+    for _ in 0..repetitions() {
+        let grain = context.grain(("echo", "told"));
+        let began = Instant::now();
+        for told in 0..TELLS {
+            grain.notify(Echo::new()).await.unwrap();
+            if told % 1_024 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let _: Echo = grain.deadline(Duration::from_secs(60)).request(Echo::new()).await.unwrap();
+        rates.push(TELLS as f64 / began.elapsed().as_secs_f64());
+    }
+    report("grain", "tell", "msg/s", rates);
+    let mut rates = Vec::new();
+    for _ in 0..repetitions() {
+        let actor = spawn().await;
+        let began = Instant::now();
+        for told in 0..TELLS {
+            actor.cast(EchoMessage::Tell(Echo::new())).unwrap();
+            if told % 1_024 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+        rates.push(TELLS as f64 / began.elapsed().as_secs_f64());
+    }
+    report("ractor", "tell", "msg/s", rates);
+}
+
+/// Activates many grains by their first call, in a process of its own; prints the rate and what each takes when idle.
+async fn activate() {
+    let context = node().await;
+    let before = resident();
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..1_000)
+        .map(|task| {
+            let context = context.clone();
+            tokio::spawn(async move {
+                for index in (task..GRAINS).step_by(1_000) {
+                    let _: Echo = context.request(("echo", index.to_string()), Echo::new()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let rate = GRAINS as f64 / began.elapsed().as_secs_f64();
+    let warm = resident();
+    // Two sweeps later all of them are cold.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    say(format_args!("{rate} {} {}", (warm - before) / GRAINS as f64, (resident() - before) / GRAINS as f64));
+}
+
+async fn spawn_actors() {
+    let before = resident();
+    let mut actors = Vec::with_capacity(GRAINS);
+    let began = Instant::now();
+    for _ in 0..GRAINS {
+        let actor = spawn().await;
+        actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+        actors.push(actor);
+    }
+    let rate = GRAINS as f64 / began.elapsed().as_secs_f64();
+    let each = (resident() - before) / GRAINS as f64;
+    say(format_args!("{rate} {each} {each}"));
+}
+
+fn in_other_processes(case: &str, argument: &str) {
+    let (mut rates, mut warm, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..repetitions() {
+        let other = OtherProcess::start(argument);
+        let mut figures = other.said.split(' ').map(|figure| figure.parse::<f64>().unwrap());
+        rates.extend(figures.next());
+        warm.extend(figures.next());
+        cold.extend(figures.next());
+    }
+    report(case, "activate and call 200k", "grains/s", rates);
+    report(case, "after a call", "bytes", warm);
+    report(case, "idle", "bytes", cold);
+}
+
+fn main() {
+    match argument().as_deref() {
+        Some("activate") => return run(activate()),
+        Some("spawn") => return run(spawn_actors()),
+        _ => {}
+    }
+    if wanted("call") {
+        run(async {
+            call_grains("grain", &IN_FLIGHT, &node().await, 1).await;
+            call_actors("ractor", &IN_FLIGHT, Arc::new(vec![spawn().await])).await;
+            call_grains("10k grains", &[1_000], &node().await, 10_000).await;
+            let mut actors = Vec::new();
+            for _ in 0..10_000 {
+                actors.push(spawn().await);
+            }
+            call_actors("10k ractor", &[1_000], Arc::new(actors)).await;
+        });
+    }
+    if wanted("tell") {
+        run(tell());
+    }
+    if wanted("activate") {
+        in_other_processes("grain", "activate");
+        in_other_processes("ractor", "spawn");
+    }
+}

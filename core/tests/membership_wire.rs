@@ -1,0 +1,151 @@
+//! Membership messages across the wire, as bytes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use gristmill_core::Member;
+use gristmill_core::membership::{
+    JoinAnswer, Message, ProbeSequence, Record, Stage, TableDigest, Verdict, WireError, WireMessage,
+};
+use gristmill_messages::membership as wire;
+use gristmill_messages::{Incarnation, MemberId};
+use proptest::prelude::*;
+use prost::Message as _;
+
+fn record() -> impl Strategy<Value = Record> {
+    let stage = prop_oneof![Just(Stage::Joining), Just(Stage::Up), Just(Stage::Leaving), Just(Stage::Removed)];
+    let verdict = prop_oneof![Just(Verdict::Suspect), Just(Verdict::Dead), Just(Verdict::Removed)];
+    let claim = proptest::option::of((verdict, any::<u128>()));
+    let kinds = proptest::collection::btree_set("[a-z]{1,8}", 0..4);
+    (any::<u128>(), "[a-z]{1,9}:[0-9]{1,5}", kinds, 1..9_u32, any::<u64>(), stage, claim).prop_map(
+        |(id, address, kinds, weight, incarnation, stage, claim)| {
+            let mut member = Member::new(MemberId::new(id), address, kinds.into_iter().map(Into::into));
+            member.weight = weight.try_into().unwrap();
+            let own = Record::new(member, Incarnation::new(incarnation), stage);
+            claim.map_or(own.clone(), |(verdict, by)| own.claimed(verdict, MemberId::new(by)))
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    (0..4, any::<u64>(), any::<u64>(), proptest::collection::vec(record(), 0..6), any::<bool>()).prop_map(
+        |(kind, sequence, digest, records, reply_wanted)| {
+            let (sequence, digest) = (ProbeSequence::new(sequence), TableDigest::new(digest));
+            match kind {
+                0 => Message::Ping { sequence, updates: records, digest },
+                1 => Message::PingAck { sequence, updates: records, digest },
+                2 => Message::Gossip { updates: records, digest },
+                _ => Message::Sync { records, reply_wanted },
+            }
+        },
+    )
+}
+
+fn through_bytes(message: &Message) -> Result<Message, WireError> {
+    match WireMessage::from(message) {
+        WireMessage::Ping(ping) => wire::Ping::decode(ping.encode_to_vec().as_slice()).unwrap().try_into(),
+        WireMessage::PingAck(ack) => wire::PingAck::decode(ack.encode_to_vec().as_slice()).unwrap().try_into(),
+        WireMessage::Gossip(gossip) => {
+            wire::MembershipGossip::decode(gossip.encode_to_vec().as_slice()).unwrap().try_into()
+        }
+        WireMessage::Sync(sync) => wire::MembershipSync::decode(sync.encode_to_vec().as_slice()).unwrap().try_into(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_message_survives_the_wire(message in message()) {
+        prop_assert_eq!(through_bytes(&message), Ok(message));
+    }
+
+    #[test]
+    fn every_join_answer_survives_the_wire(records in proptest::collection::vec(record(), 0..6), millis in any::<u32>()) {
+        let retry_after = Duration::from_millis(millis.into());
+        let blocked = JoinAnswer::Blocked { reason: "dead".into(), retry_after };
+        for answer in [JoinAnswer::Accepted { records }, JoinAnswer::NotReady, JoinAnswer::ShuttingDown, blocked] {
+            let response = wire::JoinResponse::from(&answer);
+            prop_assert_eq!(JoinAnswer::try_from(response), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_joiner_survives_the_wire_without_what_others_claim(joiner in record()) {
+        prop_assert_eq!(Record::try_from(wire::JoinRequest::from(&joiner)), Ok(joiner.own_part()));
+    }
+
+    #[test]
+    fn junk_is_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(sync) = wire::MembershipSync::decode(bytes.as_slice()) {
+            let _ = Message::try_from(sync);
+        }
+        if let Ok(response) = wire::JoinResponse::decode(bytes.as_slice()) {
+            let _ = JoinAnswer::try_from(response);
+        }
+    }
+}
+
+fn statement() -> wire::MemberRecord {
+    wire::MemberRecord {
+        member_id: MemberId::new(1).to_bytes().to_vec().into(),
+        address: "a:1".into(),
+        kinds: vec!["cart".into()],
+        weight: 1,
+        incarnation: 3,
+        status: wire::MemberStatus::Up.into(),
+        ..wire::MemberRecord::default()
+    }
+}
+
+fn decoded(records: Vec<wire::MemberRecord>) -> Result<Message, WireError> {
+    wire::MembershipSync { records, reply_wanted: false }.try_into()
+}
+
+#[test]
+fn a_suspect_travels_as_its_own_statement_and_the_claim_about_it() {
+    let own = Record::new(Member::new(MemberId::new(1), "a:1", ["cart".into()]), Incarnation::new(3), Stage::Up);
+    let suspect = own.claimed(Verdict::Suspect, MemberId::new(2));
+    let message = Message::Sync { records: vec![suspect], reply_wanted: false };
+    let WireMessage::Sync(sync) = WireMessage::from(&message) else { panic!("{message:?}") };
+    let claim = wire::MemberRecord {
+        member_id: MemberId::new(1).to_bytes().to_vec().into(),
+        incarnation: 3,
+        status: wire::MemberStatus::Suspect.into(),
+        asserted_by: MemberId::new(2).to_bytes().to_vec().into(),
+        ..wire::MemberRecord::default()
+    };
+    assert_eq!(sync.records, [statement(), claim]);
+}
+
+#[test]
+fn what_no_member_writes_is_refused_with_its_reason() {
+    let with = |change: fn(&mut wire::MemberRecord)| {
+        let mut changed = statement();
+        change(&mut changed);
+        decoded(vec![changed]).unwrap_err()
+    };
+    let asserted = |status: wire::MemberStatus| {
+        let by = MemberId::new(2).to_bytes().to_vec().into();
+        let claim = wire::MemberRecord { asserted_by: by, status: status.into(), ..statement() };
+        decoded(vec![statement(), claim])
+    };
+    assert!(decoded(vec![statement()]).is_ok());
+    assert!(matches!(with(|record| record.member_id = vec![1; 15].into()), WireError::Id(_)));
+    assert_eq!(with(|record| record.address.clear()), WireError::NoAddress);
+    let too_long = |field, length, limit| WireError::TooLong { field, length, limit };
+    assert_eq!(with(|record| record.address = "a".repeat(513)), too_long("address", 513, 512));
+    assert_eq!(with(|record| record.kinds = vec!["a".into(); 4097]), too_long("kinds", 4097, 4096));
+    assert_eq!(with(|record| record.kinds = vec!["a".repeat(257)]), too_long("kind", 257, 256));
+    for status in [wire::MemberStatus::Unknown, wire::MemberStatus::Suspect, wire::MemberStatus::Dead] {
+        let refused = decoded(vec![wire::MemberRecord { status: status.into(), ..statement() }]);
+        assert_eq!(refused, Err(WireError::Status { status: status.into(), asserted: false }));
+    }
+    assert!(asserted(wire::MemberStatus::Dead).is_ok());
+    let up = wire::MemberStatus::Up;
+    assert_eq!(asserted(up), Err(WireError::Status { status: up.into(), asserted: true }));
+    let lone = with(|record| record.asserted_by = vec![2; 16].into());
+    assert_eq!(lone, WireError::LoneClaim { member: MemberId::new(1) });
+    assert_eq!(Record::try_from(wire::JoinRequest::default()), Err(WireError::NoJoiner));
+    assert_eq!(JoinAnswer::try_from(wire::JoinResponse::default()), Err(WireError::Answer(0)));
+}

@@ -1,0 +1,113 @@
+//! Nodes that are killed, stopped, and started again.
+
+use std::sync::Arc;
+
+use crate::process::{Node, PATIENCE, free_address};
+use crate::traffic::Traffic;
+use crate::{agree, cluster, identities_of, identity_of};
+
+// proves MG-2.2, MG-3.1, VA-3.2, VA-3.5
+#[test]
+fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
+    let mut nodes = cluster(3, &["--profile", "test"]);
+    let (victim, stays, caller) = (nodes.remove(2), nodes.remove(1), Arc::new(nodes.remove(0)));
+    let (lost, kept) = (identities_of(&victim, &caller, 10), identities_of(&stays, &caller, 10));
+    for identity in lost.iter().chain(&kept) {
+        let answer = caller.ask(&format!("call echo {identity} 20000 hello")).unwrap();
+        assert!(answer.ends_with(" 1 hello"), "{answer}");
+    }
+
+    let traffic = Traffic::start(&caller, lost.clone(), 20_000);
+    traffic.goes_on_for(10);
+    victim.kill();
+    // Every one of them again, after the kill.
+    traffic.goes_on_for(2 * lost.len());
+    let (failures, slowest) = traffic.stop();
+    let honest = |failure: &String| failure.contains("UnknownOutcome");
+    assert!(failures.iter().all(honest) && failures.len() <= 1, "but for the call under way: {failures:?}");
+    assert!(slowest < PATIENCE, "{slowest:?}");
+
+    agree(&[&caller, &stays]);
+    for node in [&*caller, &stays] {
+        let dead = format!("dead [{}]", victim.address());
+        node.line(&dead, |line| line.contains(&dead).then_some(()));
+        node.event(&format!("quarantined {}", victim.address()));
+    }
+    for identity in &lost {
+        let answer = caller.ask(&format!("call echo {identity} 20000 hello")).unwrap();
+        assert!(!answer.starts_with(&victim.address()), "{answer}");
+    }
+    for identity in &kept {
+        let answer = caller.ask(&format!("call echo {identity} 20000 hello")).unwrap();
+        assert_eq!(answer, format!("{} 2 hello", stays.address()), "the same activation, its second turn");
+    }
+}
+
+// proves MG-3.2 and lesson: a restart on the same address joins at once and supersedes its predecessor
+#[test]
+fn a_killed_member_starts_again_on_its_port_at_once() {
+    let mut nodes = cluster(2, &[]);
+    let (old, stays) = (nodes.remove(1), nodes.remove(0));
+    let (address, identity) = (old.address(), identity_of(&old, &stays));
+    assert!(stays.ask(&format!("call echo {identity} 5000 hello")).is_ok());
+    old.kill();
+    let new = Node::start("new", &["--kind", "echo", "--listen", &address, "--seed", &stays.address()]);
+    assert_ne!(new.id(), old.id());
+    agree(&[&stays, &new]);
+    let up = format!("{address}=up={}", new.id());
+    stays.eventually("members", |members| members.contains(&up) && !members.contains(&format!("=up={}", old.id())));
+    let answer = stays.ask(&format!("call echo {identity} 20000 hello")).unwrap();
+    assert!(answer.ends_with(" 1 hello"), "what the old process knew is gone: {answer}");
+}
+
+// proves lesson 25
+#[test]
+fn a_cluster_that_was_killed_forms_again_on_the_same_addresses() {
+    let addresses = [free_address(), free_address(), free_address()];
+    let seeds: Vec<&str> = addresses.iter().flat_map(|address| ["--seed", address]).collect();
+    let start = || -> Vec<Node> {
+        let spawn = |address: &String| {
+            let flags = [&["--kind", "echo", "--listen", address][..], &seeds].concat();
+            Node::spawn("node", &flags)
+        };
+        addresses.iter().map(spawn).collect()
+    };
+    for _ in 0..2 {
+        let nodes = start();
+        agree(&nodes.iter().collect::<Vec<_>>());
+        let identity = identity_of(&nodes[2], &nodes[0]);
+        assert!(nodes[0].ask(&format!("call echo {identity} 20000 hello")).is_ok());
+        nodes.iter().for_each(Node::kill);
+    }
+}
+
+// proves MG-2.2: who was declared dead while it stood still is told, and stops serving
+#[test]
+fn a_member_that_stood_still_for_too_long_learns_that_it_was_declared_dead() {
+    let mut nodes = cluster(3, &["--profile", "test"]);
+    let (sleeper, others) = (nodes.remove(2), nodes);
+    sleeper.signal("STOP");
+    agree(&others.iter().collect::<Vec<_>>());
+    sleeper.signal("CONT");
+    sleeper.event("Evicted");
+    sleeper.event("Shutdown");
+    assert_eq!(sleeper.ask("call echo x 1000 hello").unwrap_err(), "NotRunning");
+    agree(&others.iter().collect::<Vec<_>>());
+}
+
+// proves MG-3.3: a short stall is suspected at most, and refuted
+#[test]
+fn a_member_that_stands_still_for_a_moment_stays() {
+    let nodes = cluster(3, &[]);
+    nodes[2].signal("STOP");
+    let suspected = format!("status {} up suspect", nodes[2].address());
+    // Either of the others notices, at the latest two probe intervals and one probe timeout later.
+    nodes[0].event(&suspected);
+    nodes[2].signal("CONT");
+    nodes[0].event("SuspicionRefuted");
+    let identity = identity_of(&nodes[2], &nodes[0]);
+    let answer = nodes[0].ask(&format!("call echo {identity} 20000 hello")).unwrap();
+    assert!(answer.starts_with(&nodes[2].address()), "{answer}");
+    agree(&nodes.iter().collect::<Vec<_>>());
+    assert!(!nodes[2].lines().iter().any(|line| line.contains("Evicted")));
+}
