@@ -1,60 +1,48 @@
-//! smoke
-use gristmill::*;
-use std::time::Duration;
+//! Two nodes, each a process of its own, over TCP: join, calls in both directions, a topic, a graceful leave.
+//!
+//! One command shows it all. It starts a second process of itself, asserts what it sees, and fails if that is wrong:
+//!
+//! ```text
+//! $ cargo run --example two_node
+//! node 1 is up: 127.0.0.1:43001
+//!     other process | node 2 is up: 127.0.0.1:43002, and sees 2 members
+//!     other process | hello ada, says the greeter at 127.0.0.1:43001
+//! node 1 sees 127.0.0.1:43002 join: 2 members
+//! hello bob, says the greeter at 127.0.0.1:43002
+//! where the greeters live: ada at 127.0.0.1:43001, bob at 127.0.0.1:43002, …
+//! node 1 publishes: taken by 2 of 2 nodes
+//! node 1 hears: the mill turns
+//!     other process | node 2 hears: the mill turns
+//!     other process | node 2 leaves
+//!     other process | node 2 has left
+//! node 1 sees 127.0.0.1:43002 leave: 1 member
+//! hello bob, says the greeter at 127.0.0.1:43001
+//! ok: two_node
+//! ```
+//!
+//! The same by hand, in two terminals; each runs until Ctrl-C or the end of its stdin:
+//!
+//! ```text
+//! $ cargo run --example two_node -- --listen 127.0.0.1:7701
+//! $ cargo run --example two_node -- --listen 127.0.0.1:7702 --seed 127.0.0.1:7701
+//! ```
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Hello {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-impl prost::Name for Hello {
-    const NAME: &'static str = "Hello";
-    const PACKAGE: &'static str = "x";
-}
+#[path = "../support/child.rs"]
+mod child;
+mod greeter;
+mod node;
+mod tour;
 
-#[derive(Default)]
-struct Greeter(u64);
-impl Grain for Greeter {
-    async fn receive(&mut self, call: Call<'_>, ctx: &GrainContext) -> Result<Reply, GrainError> {
-        let h = call.decode::<Hello>()?;
-        self.0 += 1;
-        Reply::message(&Hello { name: format!("hello {} #{} from {}", h.name, self.0, ctx.cluster().address()) })
-    }
-}
-fn config(seeds: Vec<Address>) -> ClusterConfig {
-    ClusterConfig::builder("x").seeds(seeds).kind(Kind::new("greeter", Greeter::default)).build().unwrap()
-}
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 #[tokio::main]
-async fn main() {
-    let c1 = config(vec![]);
-    let mut ev = c1.events();
-    tokio::spawn(async move {
-        while let Some(e) = ev.next().await {
-            println!("1: {e:?}");
-        }
-    });
-    let (a, actx) = ClusterActor::start_member(c1).await.unwrap();
-    let r: Hello = actx.request(("greeter", "bob"), Hello { name: "bob".into() }).await.unwrap();
-    println!("{r:?}");
-    let c2 = config(vec![actx.address().clone()]);
-    let t = std::time::Instant::now();
-    let (b, bctx) = ClusterActor::start_member(c2).await.unwrap();
-    println!("joined in {:?} {:?}", t.elapsed(), bctx.topology());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    println!("{:?}", actx.topology());
-    for i in 0..6 {
-        let r: Result<Hello, _> = bctx.request(("greeter", format!("bob{i}")), Hello { name: "bob".into() }).await;
-        println!("{r:?}");
-        let r: Result<Hello, _> = actx.request(("greeter", format!("bob{i}")), Hello { name: "bob".into() }).await;
-        println!("{r:?}");
+async fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => tour::run().await,
+        ["--listen", listen] => node::first(listen).await,
+        ["--listen", listen, "--seed", seed] => node::second(listen, seed).await,
+        _ => Err("usage: two_node [--listen HOST:PORT [--seed HOST:PORT]]".into()),
     }
-    let mut s = bctx.subscribe::<Hello>("room").await.unwrap();
-    println!("{:?}", actx.publish("room", Hello { name: "topic".into() }).await);
-    println!("{:?}", s.next().await);
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    println!("{:?}", actx.grain_counts().await);
-    println!("{:?}", b.shutdown(Shutdown::graceful(Duration::from_secs(5))).await);
-    println!("{:?}", actx.topology());
-    println!("{:?}", actx.members().await);
-    println!("{:?}", a.shutdown(Shutdown::graceful(Duration::from_secs(5))).await);
 }

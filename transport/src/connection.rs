@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use gristmill_core::session::Peer;
 use gristmill_messages::remote::frame::MessageType;
-use gristmill_messages::remote::{CancelRequest, DisconnectRequest, Response};
+use gristmill_messages::remote::{CancelRequest, DisconnectRequest, Request, Response, response};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -329,12 +329,7 @@ impl Shared {
     }
 
     /// Waits for room, then fills in what is left until the deadline.
-    async fn admit(
-        &self,
-        request: &mut gristmill_messages::remote::Request,
-        call: bool,
-        deadline: Instant,
-    ) -> Result<Admitted<'_>, CallError> {
+    async fn admit(&self, request: &mut Request, call: bool, deadline: Instant) -> Result<Admitted<'_>, CallError> {
         let limit = self.local.config().frame_limit;
         // As long as id and timeout can make it.
         request.request_id = if call { u64::MAX } else { 0 };
@@ -360,22 +355,18 @@ impl Shared {
         Ok(admitted)
     }
 
-    fn send(
-        &self,
-        request: gristmill_messages::remote::Request,
-        key: Option<CallKey>,
-        admitted: Admitted<'_>,
-    ) -> Result<(), CallError> {
-        match self.outbound.push(MessageType::Request(request), Sort::Request { key, charge: admitted.charge() }) {
+    fn send(&self, request: Request, key: Option<CallKey>, admitted: Admitted<'_>) -> Result<(), CallError> {
+        let charge = admitted.charge();
+        match self.outbound.push(MessageType::Request(request), Sort::Request { key, charge }) {
             Ok(()) => {
                 admitted.used();
                 Ok(())
             }
             Err(PushError::Closed) => Err(CallError::NotSent { reason: self.reason() }),
-            Err(PushError::Frame(FrameError::TooLarge { claimed, limit })) => {
-                Err(CallError::TooLarge { bytes: claimed, limit })
+            // Its admission has measured it, and would not have let it pass.
+            Err(PushError::Frame(_)) => {
+                Err(CallError::TooLarge { bytes: charge, limit: self.local.config().frame_limit })
             }
-            Err(PushError::Frame(_)) => Err(CallError::TooLarge { bytes: 0, limit: 0 }),
         }
     }
 
@@ -390,9 +381,9 @@ impl Shared {
     }
 
     fn push_response(&self, request_id: u64, outcome: Outcome, sort: Sort) {
-        let outcome: gristmill_messages::remote::response::Outcome = outcome.into();
+        let outcome: response::Outcome = outcome.into();
         let rejection = match &outcome {
-            gristmill_messages::remote::response::Outcome::Rejected(rejected) => rejected.encoded_len(),
+            response::Outcome::Rejected(rejected) => rejected.encoded_len(),
             _ => 0,
         };
         let response = |outcome| MessageType::Response(Response { request_id, outcome: Some(outcome) });

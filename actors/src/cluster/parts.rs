@@ -183,9 +183,45 @@ fn failed(part: &'static str, reason: impl ToString) -> StartError {
 }
 
 async fn stop(part: &'static str, cell: &ActorCell) -> Result<(), ShutdownError> {
-    if cell.drain_and_wait(Some(PATIENCE)).await.is_ok() {
+    // One that has just ended by itself cannot be drained, which is no failure: only whether it is gone counts.
+    drop(cell.drain());
+    if cell.wait(Some(PATIENCE)).await.is_ok() {
         return Ok(());
     }
     cell.kill();
     Err(ShutdownError::Stuck { part })
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::ActorProcessingErr;
+
+    use super::*;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_has_ended_by_itself_has_stopped_in_order() {
+        let (actor, ended) = Actor::spawn(None, Idle, ()).await.unwrap();
+        actor.stop(None);
+        ended.await.unwrap();
+        assert_eq!(stop("idle", &actor.get_cell()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_runs_is_stopped() {
+        let (actor, ended) = Actor::spawn(None, Idle, ()).await.unwrap();
+        assert_eq!(stop("idle", &actor.get_cell()).await, Ok(()));
+        ended.await.unwrap();
+    }
 }

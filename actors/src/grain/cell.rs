@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ const TURN_BUDGET: u32 = 128;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
+    this: Weak<Self>,
     context: GrainContext,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
@@ -45,11 +46,18 @@ struct Inner<G> {
 /// | `Gone` | none |
 enum Life<G> {
     /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
+    Warm { order: Order, parked: Option<Waker>, task: AbortHandle },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
     Gone,
+}
+
+impl<G> Life<G> {
+    /// Spawned under the cell's lock, so that nobody sees a warm cell without its task.
+    fn warm(order: Order, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::Warm { order, parked: None, task: tokio::spawn(work).abort_handle() }
+    }
 }
 
 /// What the task does once the queue is empty.
@@ -70,23 +78,21 @@ impl<G: Grain> Cell<G> {
         context: GrainContext,
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
-        let life = Life::Warm { order: Order::Cool, parked: None, task: None };
-        let inner = Mutex::new(Inner { queue: VecDeque::new(), life });
-        let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
-        cell.spawn(Arc::clone(&cell).activate(grain));
+        let inner = Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone });
+        let cell = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            context,
+            settings,
+            inner,
+            idle_sweeps: AtomicU32::new(0),
+        });
+        cell.lock().life = Life::warm(Order::Cool, Arc::clone(&cell).activate(grain));
         cell
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<G>> {
         // A panic under this lock is impossible: no user code runs there.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let spawned = tokio::spawn(work).abort_handle();
-        if let Life::Warm { task, .. } = &mut self.lock().life {
-            *task = Some(spawned);
-        }
     }
 
     async fn activate(self: Arc<Self>, grain: impl FnOnce() -> G) {
@@ -213,7 +219,7 @@ impl<G: Grain> Cell<G> {
     }
 
     /// Makes a cold grain warm with this order, or gives a warm one the order; wakes its task.
-    fn order(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
+    fn order(&self, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
         match &mut inner.life {
             Life::Warm { order, parked, .. } => {
                 if !matches!(order, Order::Drain(_)) {
@@ -226,10 +232,10 @@ impl<G: Grain> Cell<G> {
                 }
             }
             cold @ Life::Cold(_) => {
-                let warm = Life::Warm { order: new, parked: None, task: None };
-                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
-                    drop(inner);
-                    self.spawn(Arc::clone(self).run(grain));
+                // Somebody holds a door that somebody knocks at.
+                let Some(this) = self.this.upgrade() else { return };
+                if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
+                    *cold = Life::warm(new, this.run(grain));
                 }
             }
             Life::Gone => {}
@@ -248,7 +254,7 @@ impl<G: Grain> Cell<G> {
 }
 
 impl<G: Grain> Door for Cell<G> {
-    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+    fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         match &inner.life {
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
@@ -259,19 +265,23 @@ impl<G: Grain> Door for Cell<G> {
         if inner.queue.len() >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
+        if inner.queue.capacity() == 0 {
+            // Most grains never have more than one message waiting.
+            inner.queue.reserve_exact(1);
+        }
         inner.queue.push_back(envelope);
         self.idle_sweeps.store(0, Ordering::Relaxed);
         self.order(inner, Order::Serve);
         Ok(())
     }
 
-    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+    fn drain(&self, reason: DeactivationReason) {
         let inner = self.lock();
         self.order(inner, Order::Drain(reason));
     }
 
     fn stop(&self) {
-        if let Life::Warm { task: Some(task), .. } = &self.lock().life {
+        if let Life::Warm { task, .. } = &self.lock().life {
             task.abort();
         }
     }

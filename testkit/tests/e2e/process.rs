@@ -230,7 +230,6 @@ fn collect(from: impl Read + Send + 'static, output: Arc<Output>, prefix: &'stat
 /// that nobody else takes it before the test does.
 pub(crate) fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder of 20,000 fits")]
     let start = (std::process::id() % 200) as u16 * 100;
     loop {
         let address = format!("127.0.0.1:{}", 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);

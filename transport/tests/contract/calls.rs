@@ -115,6 +115,7 @@ pub(crate) async fn every_outcome_reaches_the_caller(net: Net) {
     }
 }
 
+// proves VA-3.3, for the connection
 pub(crate) async fn a_dropped_call_leaves_nothing_and_the_peer_learns_of_it(net: Net) {
     let bob = Bob::start(&net, TransportConfig::test()).await;
     let (to_bob, _alice) = bob.dial().await;
@@ -134,6 +135,7 @@ pub(crate) async fn a_dropped_call_leaves_nothing_and_the_peer_learns_of_it(net:
     assert_echoes(&to_bob).await;
 }
 
+// proves VA-3.3, for the connection
 pub(crate) async fn a_call_that_expires_leaves_nothing_and_says_that_it_was_sent(net: Net) {
     let bob = Bob::start(&net, TransportConfig::test()).await;
     let (to_bob, _alice) = bob.dial().await;

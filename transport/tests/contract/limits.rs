@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use gristmill_messages::cluster::GrainResponse;
@@ -236,7 +237,9 @@ pub(crate) async fn a_peer_that_takes_no_refusals_is_read_no_further(net: Net) {
         ended = ended => ended,
         () = flood => (in_time(to_alice.closed()).await, to_alice.stats().refused),
     };
-    assert_eq!(reason, CloseReason::Stalled(bob.config.stall_timeout));
+    // On a busy machine the system's own limit may come first.
+    let silence = [CloseReason::Stalled(bob.config.stall_timeout), CloseReason::Network(ErrorKind::TimedOut)];
+    assert!(silence.contains(&reason), "{reason:?}");
     // What the sockets took, and 256 KiB.
     assert!(refused < 500_000, "{refused}");
     bob.assert_serves().await;
