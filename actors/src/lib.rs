@@ -36,3 +36,8 @@ pub use gristmill_messages::{
 pub use gristmill_transport::{MemoryHost, MemoryNetwork, Network, Secret, TcpNetwork, TransportConfig};
 pub use metrics::MetricsSnapshot;
 pub use provider::{ClusterProvider, Discovery, MemoryProvider, ProviderError, ProviderFuture, SeedNodes, StaticList};
+
+/// The code of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
