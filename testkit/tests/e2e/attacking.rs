@@ -19,7 +19,12 @@ use crate::process::{Node, PATIENCE};
 use crate::traffic::Traffic;
 use crate::{agree, cluster, identities_of, identity_of};
 
-const FRAME_LIMIT: usize = 16 * 1024 * 1024;
+const MEBIBYTE: usize = 1024 * 1024;
+
+const FRAME_LIMIT: usize = 16 * MEBIBYTE;
+
+/// Far above what a node needs, its queues and read buffers full, and far below what these attacks ask it to keep.
+const ENOUGH_MEMORY: usize = 160 * MEBIBYTE;
 
 /// Attacks one of three members while another calls grains on it and on the third; no call may fail. What the attack
 /// returns is held to the end, so that its connections stay open.
@@ -37,6 +42,9 @@ fn attack<T>(with: impl Fn(&str, &Node) -> T) {
     assert_eq!(failures, Vec::<String>::new());
     assert!(slowest < Duration::from_secs(5), "a call took {slowest:?}");
     assert!(target.runs());
+    if let Some(peak) = target.peak_memory() {
+        assert!(peak < ENOUGH_MEMORY, "the attack took {} MiB", peak / MEBIBYTE);
+    }
     agree(&[&target, &host, &caller]);
     let noticed = |node: &Node| node.lines().iter().any(|line| line.contains(" suspect") || line.contains("stderr:"));
     assert!(!noticed(&target) && !noticed(&host) && !noticed(&caller), "nobody was suspected, nothing panicked");
@@ -132,7 +140,7 @@ fn a_peer_that_stops_reading_is_felt_by_nobody_else() {
         peer.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let begun = Instant::now();
         let mut sent = 0_u32;
-        while begun.elapsed() < PATIENCE && sent < 500 {
+        while begun.elapsed() < PATIENCE && sent < 2_000 {
             let mut bytes = BytesMut::new();
             let call = Request {
                 request_id: 100 + u64::from(sent),
