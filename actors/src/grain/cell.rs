@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ const TURN_BUDGET: u32 = 128;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
+    this: Weak<Self>,
     context: GrainContext,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
@@ -78,7 +79,13 @@ impl<G: Grain> Cell<G> {
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
         let inner = Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone });
-        let cell = Arc::new(Self { context, settings, inner, idle_sweeps: AtomicU32::new(0) });
+        let cell = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            context,
+            settings,
+            inner,
+            idle_sweeps: AtomicU32::new(0),
+        });
         cell.lock().life = Life::warm(Order::Cool, Arc::clone(&cell).activate(grain));
         cell
     }
@@ -212,7 +219,7 @@ impl<G: Grain> Cell<G> {
     }
 
     /// Makes a cold grain warm with this order, or gives a warm one the order; wakes its task.
-    fn order(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
+    fn order(&self, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
         match &mut inner.life {
             Life::Warm { order, parked, .. } => {
                 if !matches!(order, Order::Drain(_)) {
@@ -225,8 +232,10 @@ impl<G: Grain> Cell<G> {
                 }
             }
             cold @ Life::Cold(_) => {
+                // Somebody holds a door that somebody knocks at.
+                let Some(this) = self.this.upgrade() else { return };
                 if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
-                    *cold = Life::warm(new, Arc::clone(self).run(grain));
+                    *cold = Life::warm(new, this.run(grain));
                 }
             }
             Life::Gone => {}
@@ -245,7 +254,7 @@ impl<G: Grain> Cell<G> {
 }
 
 impl<G: Grain> Door for Cell<G> {
-    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+    fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         match &inner.life {
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
@@ -256,13 +265,17 @@ impl<G: Grain> Door for Cell<G> {
         if inner.queue.len() >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
+        if inner.queue.capacity() == 0 {
+            // Most grains never have more than one message waiting.
+            inner.queue.reserve_exact(1);
+        }
         inner.queue.push_back(envelope);
         self.idle_sweeps.store(0, Ordering::Relaxed);
         self.order(inner, Order::Serve);
         Ok(())
     }
 
-    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+    fn drain(&self, reason: DeactivationReason) {
         let inner = self.lock();
         self.order(inner, Order::Drain(reason));
     }
