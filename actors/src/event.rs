@@ -26,7 +26,7 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
-    /// The active members, or the block list, have changed.
+    /// The active members, or the block list, have changed. None comes once this node has begun to leave.
     TopologyUpdated(Arc<TopologyUpdated>),
     /// A member's state has changed.
     MemberStatusChanged {

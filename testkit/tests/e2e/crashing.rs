@@ -43,7 +43,7 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
     }
 }
 
-// proves MG-3.2 and lesson: a restart on the same address joins at once and supersedes its predecessor
+// proves MG-3.2: a restart on the same address joins at once and supersedes its predecessor
 #[test]
 fn a_killed_member_starts_again_on_its_port_at_once() {
     let mut nodes = cluster(2, &[]);
@@ -60,7 +60,6 @@ fn a_killed_member_starts_again_on_its_port_at_once() {
     assert!(answer.ends_with(" 1 hello"), "what the old process knew is gone: {answer}");
 }
 
-// proves lesson 25
 #[test]
 fn a_cluster_that_was_killed_forms_again_on_the_same_addresses() {
     let addresses = [free_address(), free_address(), free_address()];
