@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -30,13 +30,16 @@ pub(super) struct Cell<G> {
     context: GrainContext,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
-    /// Sweeps since the last delivery.
+    /// Messages that the task has taken from the queue and not yet handled. Written by the task alone.
+    taken: AtomicUsize,
+    /// Sweeps since the last message came, or the last work was done.
     idle_sweeps: AtomicU32,
 }
 
 struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
+    activated: bool,
 }
 
 /// | state | legal next states |
@@ -51,13 +54,6 @@ enum Life<G> {
     Cold(Box<G>),
     /// The activation has ended.
     Gone,
-}
-
-impl<G> Life<G> {
-    /// Spawned under the cell's lock, so that nobody sees a warm cell without its task.
-    fn warm(order: Order, work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self::Warm { order, parked: None, task: tokio::spawn(work).abort_handle() }
-    }
 }
 
 /// What the task does once the queue is empty.
@@ -78,15 +74,16 @@ impl<G: Grain> Cell<G> {
         context: GrainContext,
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
-        let inner = Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone });
         let cell = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             context,
             settings,
-            inner,
+            inner: Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone, activated: false }),
+            taken: AtomicUsize::new(0),
             idle_sweeps: AtomicU32::new(0),
         });
-        cell.lock().life = Life::warm(Order::Cool, Arc::clone(&cell).activate(grain));
+        let this = Arc::clone(&cell);
+        cell.lock().life = cell.warm(Order::Cool, async move { this.activate(grain).await });
         cell
     }
 
@@ -95,62 +92,60 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn activate(self: Arc<Self>, grain: impl FnOnce() -> G) {
-        let mut leaving = Leaving { cell: &self, activated: false, reason: DeactivationReason::Unresponsive };
+    /// A warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what it had
+    /// taken, are dropped, and then the cell is released. To be called under the lock, so that nobody sees a warm cell
+    /// without its task.
+    fn warm(self: &Arc<Self>, order: Order, work: impl Future<Output = End> + Send + 'static) -> Life<G> {
+        // A tuple is dropped from its first field to its last.
+        let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
+        let task = tokio::spawn(async move {
+            let (work, mut leaving) = live;
+            leaving.end = work.await;
+        });
+        Life::Warm { order, parked: None, task: task.abort_handle() }
+    }
+
+    async fn activate(&self, grain: impl FnOnce() -> G) -> End {
         let activation = async {
             let mut grain = Box::new(grain());
             grain.on_activate(&self.context).await.map(|()| grain)
         };
         let failure = match AssertUnwindSafe(activation).catch_unwind().await {
             Ok(Ok(grain)) => {
-                leaving.activated = true;
-                std::mem::forget(leaving);
+                self.lock().activated = true;
                 self.context.cluster.activated(self.context.activation);
                 return self.run(grain).await;
             }
             Ok(Err(error)) => error,
             Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
         };
-        std::mem::forget(leaving);
-        self.release();
-        self.context.cluster.ended(Ended::NotActivated(self.context.activation, failure));
+        End::Failed(failure)
     }
 
-    async fn run(self: Arc<Self>, mut grain: Box<G>) {
-        let mut leaving = Leaving { cell: &self, activated: true, reason: DeactivationReason::Unresponsive };
-        let mut batch = VecDeque::new();
+    async fn run(&self, mut grain: Box<G>) -> End {
+        let mut batch = Batch::default();
         let mut turns: u32 = 0;
         loop {
-            match poll_fn(|cx| self.poll_work(cx, &mut batch)).await {
+            match poll_fn(|cx| self.poll_work(cx, &mut batch.0)).await {
                 Work::Turns => {}
                 Work::Rest => match self.rest(grain) {
-                    None => return std::mem::forget(leaving),
+                    None => return End::Rest,
                     Some(woken) => grain = woken,
                 },
                 Work::Leave(reason) => {
-                    leaving.reason = reason;
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
                     if goodbye.await.is_err() {
                         tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
                     }
-                    return;
+                    return End::Left(reason);
                 }
             }
             let mut now = Instant::now();
-            while let Some(envelope) = batch.pop_front() {
-                match self.turn(&mut grain, envelope, &mut now).await {
-                    Turn::Done => {}
-                    Turn::Panicked => match self.settings.on_panic {
-                        OnPanic::Keep => {}
-                        OnPanic::Deactivate => {
-                            leaving.reason = DeactivationReason::Panicked;
-                            // What waits behind it did not run.
-                            batch
-                                .drain(..)
-                                .for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
-                            return;
-                        }
-                    },
+            while let Some(envelope) = batch.0.pop_front() {
+                self.taken.store(batch.0.len(), Ordering::Relaxed);
+                match (self.turn(&mut grain, envelope, &mut now).await, self.settings.on_panic) {
+                    (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
+                    (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
                 }
                 turns = turns.wrapping_add(1);
                 if turns.is_multiple_of(TURN_BUDGET) {
@@ -195,11 +190,13 @@ impl<G: Grain> Cell<G> {
         let mut inner = self.lock();
         if !inner.queue.is_empty() {
             std::mem::swap(&mut inner.queue, batch);
+            self.taken.store(batch.len(), Ordering::Relaxed);
             return Poll::Ready(Work::Turns);
         }
         match &mut inner.life {
             Life::Warm { order: Order::Serve, parked, .. } => {
                 *parked = Some(cx.waker().clone());
+                self.idle_sweeps.store(0, Ordering::Relaxed);
                 Poll::Pending
             }
             Life::Warm { order: Order::Drain(reason), .. } => Poll::Ready(Work::Leave(*reason)),
@@ -235,21 +232,31 @@ impl<G: Grain> Cell<G> {
                 // Somebody holds a door that somebody knocks at.
                 let Some(this) = self.this.upgrade() else { return };
                 if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
-                    *cold = Life::warm(new, this.run(grain));
+                    let cell = Arc::clone(&this);
+                    *cold = this.warm(new, async move { cell.run(grain).await });
                 }
             }
             Life::Gone => {}
         }
     }
 
-    /// Ends the activation: what is queued is given back to its callers.
-    fn release(&self) {
-        let queued = {
+    /// Ends the activation, gives what is queued back to its callers, and reports.
+    fn release(&self, end: End) {
+        let (queued, activated) = {
             let mut inner = self.lock();
             inner.life = Life::Gone;
-            std::mem::take(&mut inner.queue)
+            (Batch(std::mem::take(&mut inner.queue)), inner.activated)
         };
-        queued.into_iter().for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+        drop(queued);
+        let activation = self.context.activation;
+        self.context.cluster.ended(match end {
+            End::Left(reason) => Ended::Deactivated(activation, reason),
+            End::Failed(error) => Ended::NotActivated(activation, error),
+            End::Rest | End::Cut if activated => Ended::Deactivated(activation, DeactivationReason::Unresponsive),
+            End::Rest | End::Cut => {
+                Ended::NotActivated(activation, GrainError::internal("the activation was cut short"))
+            }
+        });
     }
 }
 
@@ -262,7 +269,7 @@ impl<G: Grain> Door for Cell<G> {
             }
             Life::Warm { .. } | Life::Cold(_) => {}
         }
-        if inner.queue.len() >= self.settings.mailbox {
+        if inner.queue.len() + self.taken.load(Ordering::Relaxed) >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
         if inner.queue.capacity() == 0 {
@@ -290,13 +297,23 @@ impl<G: Grain> Door for Cell<G> {
         let idle = self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if idle > 1 {
             let mut inner = self.lock();
-            if let Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } = &mut inner.life {
-                *order = Order::Cool;
-                let parked = parked.take();
-                drop(inner);
-                if let Some(waker) = parked {
-                    waker.wake();
+            let activated = inner.activated;
+            match &mut inner.life {
+                Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } => {
+                    *order = Order::Cool;
+                    let parked = parked.take();
+                    drop(inner);
+                    if let Some(waker) = parked {
+                        waker.wake();
+                    }
                 }
+                Life::Warm { order: Order::Cool, .. } if activated => {}
+                // A turn that takes long is no idleness.
+                Life::Warm { .. } => {
+                    self.idle_sweeps.store(0, Ordering::Relaxed);
+                    return false;
+                }
+                Life::Cold(_) | Life::Gone => {}
             }
         }
         self.settings.is_idle(idle, every)
@@ -320,21 +337,42 @@ enum Turn {
     Panicked,
 }
 
-/// Releases the cell when its task ends in any way but rest: also when it is aborted.
-struct Leaving<'a, G: Grain> {
-    cell: &'a Cell<G>,
-    activated: bool,
-    reason: DeactivationReason,
+/// How a warm life ends.
+enum End {
+    /// The grain rests in its cell.
+    Rest,
+    /// The activation is over.
+    Left(DeactivationReason),
+    /// There was no activation.
+    Failed(GrainError),
+    /// It was stopped, or what it dropped panicked.
+    Cut,
 }
 
-impl<G: Grain> Drop for Leaving<'_, G> {
+/// Releases the cell when its task ends in any way but rest.
+struct Leaving<G: Grain> {
+    cell: Arc<Cell<G>>,
+    end: End,
+}
+
+impl<G: Grain> Drop for Leaving<G> {
     fn drop(&mut self) {
-        let context = &self.cell.context;
-        self.cell.release();
-        context.cluster.ended(if self.activated {
-            Ended::Deactivated(context.activation, self.reason)
-        } else {
-            Ended::NotActivated(context.activation, GrainError::internal("the activation was cut short"))
-        });
+        match std::mem::replace(&mut self.end, End::Cut) {
+            End::Rest => {}
+            end => self.cell.release(end),
+        }
     }
 }
+
+/// Messages that wait. Dropped, they did surely not run, and their callers are told so.
+#[derive(Default)]
+struct Batch(VecDeque<Envelope>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
+    }
+}
+
+#[cfg(test)]
+mod tests;
