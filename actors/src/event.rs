@@ -16,7 +16,7 @@ use tokio_util::sync::ReusableBoxFuture;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ClusterEvent {
-    /// This node has joined and serves. Once, before any topology.
+    /// This node has joined and serves. Once; the topology in which it found itself came before it.
     Started {
         /// This node.
         member: MemberId,
