@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -15,7 +14,6 @@ use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::{KindSettings, OnPanic};
@@ -120,12 +118,26 @@ impl<G: Grain> Cell<G> {
             Ok(Ok(grain)) => {
                 self.lock().activated = true;
                 self.context.cluster.activated(self.context.activation);
-                return self.run(grain).await;
+                return self.settle(grain);
             }
             Ok(Err(error)) => error,
             Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
         };
         End::Failed(failure)
+    }
+
+    /// Puts the activated grain to rest, or into a task of its own if there is work already: that task is large, and this
+    /// one is small, because most grains are activated more often than they are busy.
+    fn settle(&self, grain: Box<G>) -> End {
+        if let Some(grain) = self.rest(grain) {
+            let Some(this) = self.this.upgrade() else { return End::Cut };
+            let mut inner = self.lock();
+            if let Life::Warm { order, .. } = inner.life {
+                let cell = Arc::clone(&this);
+                inner.life = this.warm(order, async move { cell.run(grain).await });
+            }
+        }
+        End::Rest
     }
 
     async fn run(&self, mut grain: Box<G>) -> End {
@@ -139,17 +151,17 @@ impl<G: Grain> Cell<G> {
                     Some(woken) => grain = woken,
                 },
                 Work::Leave(reason) => {
+                    // Boxed, since it happens once, and its room would be in every task.
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
-                    if goodbye.await.is_err() {
+                    if Box::pin(goodbye).await.is_err() {
                         tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
                     }
                     return End::Left(reason);
                 }
             }
-            let mut now = Instant::now();
             while let Some(mut envelope) = batch.0.pop_front() {
                 self.taken.store(batch.0.len(), Ordering::Relaxed);
-                match (self.turn(&mut grain, &mut envelope, &mut now).await, self.settings.on_panic) {
+                match (self.turn(&mut grain, &mut envelope).await, self.settings.on_panic) {
                     (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
                     (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
                 }
@@ -161,28 +173,14 @@ impl<G: Grain> Cell<G> {
         }
     }
 
-    /// One message. `now` is read anew only when the turn had to wait: turns that never wait share one reading.
-    async fn turn(&self, grain: &mut G, envelope: &mut Envelope, now: &mut Instant) -> Turn {
-        let Envelope { message, data, traceparent, .. } = &*envelope;
-        if envelope.is_stale(*now) {
+    async fn turn(&self, grain: &mut G, envelope: &mut Envelope) -> Turn {
+        if envelope.is_stale() {
             envelope.reply.take().not_delivered(NotDeliveredReason::Expired);
             return Turn::Done;
         }
+        let Envelope { message, data, traceparent, .. } = &*envelope;
         let call = Call { message, data, traceparent: traceparent.as_deref() };
-        let answer = {
-            let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
-            let mut waited = false;
-            let answer = poll_fn(|cx| {
-                let poll = received.as_mut().poll(cx);
-                waited |= poll.is_pending();
-                poll
-            })
-            .await;
-            if waited {
-                *now = Instant::now();
-            }
-            answer
-        };
+        let answer = AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind().await;
         let reply = envelope.reply.take();
         match answer {
             Ok(Ok(answer)) => reply.send(Outcome::Response { message: answer.message, data: answer.data }),

@@ -8,6 +8,7 @@ use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberI
 use gristmill_transport::{Local, LocalPeer, MemoryNetwork, PendingCall, PendingCalls, TransportConfig};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Barrier, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::*;
 use crate::event::Events;
