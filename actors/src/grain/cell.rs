@@ -42,6 +42,8 @@ struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
     activated: bool,
+    /// Cut off: whatever the task is about to do, it ends instead.
+    stopped: bool,
     /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
     bursts: u8,
 }
@@ -82,7 +84,13 @@ impl<G: Grain> Cell<G> {
             this: Weak::clone(this),
             context,
             settings,
-            inner: Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone, activated: false, bursts: 1 }),
+            inner: Mutex::new(Inner {
+                queue: VecDeque::new(),
+                life: Life::Gone,
+                activated: false,
+                stopped: false,
+                bursts: 1,
+            }),
             taken: AtomicUsize::new(0),
             idle_sweeps: AtomicU32::new(0),
         });
@@ -132,6 +140,9 @@ impl<G: Grain> Cell<G> {
         if let Some(grain) = self.rest(grain) {
             let Some(this) = self.this.upgrade() else { return End::Cut };
             let mut inner = self.lock();
+            if inner.stopped {
+                return End::Cut;
+            }
             if let Life::Warm { order, .. } = inner.life {
                 let cell = Arc::clone(&this);
                 inner.life = this.warm(order, async move { cell.run(grain).await });
@@ -150,6 +161,7 @@ impl<G: Grain> Cell<G> {
                     None => return End::Rest,
                     Some(woken) => grain = woken,
                 },
+                Work::End => return End::Cut,
                 Work::Leave(reason) => {
                     // Boxed, since it happens once, and its room would be in every task.
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
@@ -197,6 +209,9 @@ impl<G: Grain> Cell<G> {
 
     fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>) -> Poll<Work> {
         let mut inner = self.lock();
+        if inner.stopped {
+            return Poll::Ready(Work::End);
+        }
         if !inner.queue.is_empty() {
             std::mem::swap(&mut inner.queue, batch);
             self.taken.store(batch.len(), Ordering::Relaxed);
@@ -216,7 +231,7 @@ impl<G: Grain> Cell<G> {
     /// Puts the grain to rest, unless there is work again.
     fn rest(&self, grain: Box<G>) -> Option<Box<G>> {
         let mut inner = self.lock();
-        if inner.queue.is_empty() && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
+        if inner.queue.is_empty() && !inner.stopped && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
             inner.queue = VecDeque::new();
             inner.life = Life::Cold(grain);
             return None;
@@ -277,6 +292,7 @@ impl<G: Grain> Door for Cell<G> {
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         match &inner.life {
+            _ if inner.stopped => return Err(Refused::new(envelope, NotDeliveredReason::Stopping)),
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
                 return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
             }
@@ -301,8 +317,15 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        if let Life::Warm { task, .. } = &self.lock().life {
-            task.abort();
+        let mut inner = self.lock();
+        inner.stopped = true;
+        if let Life::Warm { task, .. } = &inner.life {
+            return task.abort();
+        }
+        if let Life::Cold(grain) = std::mem::replace(&mut inner.life, Life::Gone) {
+            drop(inner);
+            drop(grain);
+            self.release(End::Cut);
         }
     }
 
@@ -344,6 +367,7 @@ impl<G> fmt::Debug for Cell<G> {
 enum Work {
     Turns,
     Rest,
+    End,
     Leave(DeactivationReason),
 }
 
