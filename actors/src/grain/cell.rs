@@ -95,7 +95,9 @@ impl<G: Grain> Cell<G> {
             idle_sweeps: AtomicU32::new(0),
         });
         let this = Arc::clone(&cell);
-        cell.lock().life = cell.warm(Order::Cool, async move { this.activate(grain).await });
+        let mut inner = cell.lock();
+        inner.life = cell.warm(Order::Cool, async move { this.activate(grain).await });
+        drop(inner);
         cell
     }
 

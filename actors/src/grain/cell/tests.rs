@@ -222,7 +222,7 @@ impl Bench {
     }
 
     fn call_until(&self, name: &str, deadline: Instant) -> (Result<(), NotDeliveredReason>, Answered<'_>) {
-        let (key, answered) = self.calls.register(Instant::now() + PATIENCE);
+        let (key, answered) = self.calls.register(deadline);
         let envelope = Envelope {
             message: MessageName::from(name.to_owned()),
             data: Bytes::new(),
