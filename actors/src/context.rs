@@ -12,7 +12,7 @@ use gristmill_core::request::{
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus};
 use gristmill_messages::{ActivationId, ClusterIdentity, MemberId, MessageName};
-use gristmill_transport::{CallError, Lane, Outcome, OutgoingRequest, Target};
+use gristmill_transport::{CallError, Connection, Lane, Outcome, OutgoingRequest, PendingCall, Target};
 use prost::{Message, Name};
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::metrics::MetricsSnapshot;
 use crate::node::Node;
 use crate::pid_cache::{Pid, PidCacheMessage};
 use crate::placement::PlacementMessage;
+use crate::remoting::Endpoint;
 
 /// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
 ///
@@ -246,7 +247,7 @@ impl GrainRef {
     async fn deliver(
         &self,
         name: &MessageName,
-        mut encode: impl FnMut() -> Bytes,
+        mut encode: impl FnMut() -> Bytes + Send,
         expect: Expect,
     ) -> Result<Reply, RequestError> {
         self.identity.validate()?;
@@ -285,50 +286,75 @@ impl GrainRef {
     async fn attempt(
         &self,
         name: &MessageName,
-        encode: &mut impl FnMut() -> Bytes,
+        encode: &mut (dyn FnMut() -> Bytes + Send),
         expect: Expect,
         deadline: Instant,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
         let node = &*self.cluster.node;
-        let pid = match node.pids.get(self.hash, &self.identity) {
-            Some(pid) => pid,
-            None => self.resolve(deadline).await?,
+        let begun = node.pids.with(self.hash, &self.identity, |pid| {
+            *tried = Some(pid.activation());
+            self.begin(pid, name, encode, expect, deadline)
+        });
+        let begun = match begun {
+            Some(begun) => begun?,
+            None => {
+                let pid = self.resolve(deadline).await?;
+                *tried = Some(pid.activation());
+                self.begin(&pid, name, encode, expect, deadline)?
+            }
         };
-        *tried = Some(pid.activation());
+        let (connection, activation) = match begun {
+            Begun::Told => return told(),
+            Begun::Answered(answered) => {
+                let expired = |_| Failure::Attempt(Input::DeadlinePassed { sent: true });
+                return reply_of(answered.await.map_err(expired)?);
+            }
+            Begun::Connected(connection, activation) => (connection, activation),
+            Begun::Disconnected(endpoint, activation) => {
+                (endpoint.connection(Lane::Data, deadline).await.map_err(Failure::unreachable)?, activation)
+            }
+        };
+        let request = OutgoingRequest {
+            target: Target::Activation(activation),
+            message: name.clone(),
+            data: encode(),
+            traceparent: self.traceparent.clone(),
+        };
+        match expect {
+            Expect::Reply => reply_of(connection.call(request, deadline).await?),
+            Expect::Nothing => {
+                connection.notify(request, deadline).await?;
+                told()
+            }
+        }
+    }
+
+    /// What can be done without waiting: all of it, for a grain of this node.
+    fn begin(
+        &self,
+        pid: &Pid,
+        name: &MessageName,
+        encode: &mut (dyn FnMut() -> Bytes + Send),
+        expect: Expect,
+        deadline: Instant,
+    ) -> Result<Begun<'_>, Failure> {
+        let calls = &self.cluster.node.local_calls;
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
-                let (key, answered) = node.local_calls.register(deadline);
-                let reply = ReplyTo::local(Arc::clone(&node.local_calls), key);
+                let (key, answered) = calls.register(deadline);
+                let reply = ReplyTo::local(Arc::clone(calls), key);
                 door.deliver(self.envelope(name, encode(), deadline, reply))?;
-                match answered.await {
-                    Ok(outcome) => reply_of(outcome),
-                    Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: true })),
-                }
+                Ok(Begun::Answered(answered))
             }
             (Pid::Local { door, .. }, Expect::Nothing) => {
                 door.deliver(self.envelope(name, encode(), deadline, ReplyTo::nobody()))?;
-                Reply::empty().map_err(|error| Failure::Final(RequestError::Rejected(error)))
+                Ok(Begun::Told)
             }
-            (Pid::Remote { endpoint, activation }, expect) => {
-                let connection = match endpoint.connected(Lane::Data) {
-                    Some(connection) => connection,
-                    None => endpoint.connection(Lane::Data, deadline).await.map_err(Failure::unreachable)?,
-                };
-                let request = OutgoingRequest {
-                    target: Target::Activation(activation),
-                    message: name.clone(),
-                    data: encode(),
-                    traceparent: self.traceparent.clone(),
-                };
-                match expect {
-                    Expect::Reply => reply_of(connection.call(request, deadline).await?),
-                    Expect::Nothing => {
-                        connection.notify(request, deadline).await?;
-                        Reply::empty().map_err(|error| Failure::Final(RequestError::Rejected(error)))
-                    }
-                }
-            }
+            (Pid::Remote { endpoint, activation }, _) => Ok(match endpoint.connected(Lane::Data) {
+                Some(connection) => Begun::Connected(connection, *activation),
+                None => Begun::Disconnected(Arc::clone(endpoint), *activation),
+            }),
         }
     }
 
@@ -377,6 +403,19 @@ impl GrainRef {
 enum Expect {
     Reply,
     Nothing,
+}
+
+/// How far an attempt got in place, without waiting.
+enum Begun<'a> {
+    Told,
+    Answered(PendingCall<'a, Outcome>),
+    Connected(Arc<Connection>, ActivationId),
+    Disconnected(Arc<Endpoint>, ActivationId),
+}
+
+/// What a one-way message brings.
+fn told() -> Result<Reply, Failure> {
+    Ok(Reply { message: MessageName::of::<()>(), data: Bytes::new() })
 }
 
 /// Why an attempt brought no reply.

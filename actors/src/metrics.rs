@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What a node has counted since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,40 +27,68 @@ pub struct MetricsSnapshot {
 }
 
 macro_rules! metrics {
-    ($($counter:ident),*) => {
+    ($($metric:ident: $kind:ident),* $(,)?) => {
         #[derive(Debug, Default)]
-        pub(crate) struct Metrics { $(pub(crate) $counter: Counter),* }
+        pub(crate) struct Metrics { $(pub(crate) $metric: $kind),* }
 
         impl Metrics {
             pub(crate) fn snapshot(&self) -> MetricsSnapshot {
-                MetricsSnapshot { $($counter: self.$counter.0.load(Ordering::Relaxed)),* }
+                MetricsSnapshot { $($metric: self.$metric.get()),* }
             }
         }
     };
 }
 
-metrics!(
-    members,
-    topology_version,
-    activations,
-    requests,
-    retries,
-    unresolved,
-    shed,
-    malformed,
-    refused_connections,
-    failed_sends
-);
+metrics! {
+    members: Gauge,
+    topology_version: Gauge,
+    activations: Gauge,
+    requests: Counter,
+    retries: Counter,
+    unresolved: Counter,
+    shed: Counter,
+    malformed: Counter,
+    refused_connections: Counter,
+    failed_sends: Counter,
+}
 
+/// A number that any thread may raise, and none waits for another: each has its own part of it.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter([Part; PARTS]);
+
+const PARTS: usize = 8;
+
+/// A cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Part(AtomicU64);
 
 impl Counter {
     pub(crate) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static MINE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+        }
+        if let Some(Part(part)) = MINE.with(|mine| self.0.get(*mine)) {
+            part.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
+    fn get(&self) -> u64 {
+        self.0.iter().map(|Part(part)| part.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A number that one actor writes.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }

@@ -29,8 +29,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -91,6 +91,10 @@ struct Slot<T> {
     state: State<T>,
 }
 
+/// A cache line of its own, and the next one, which processors fetch along: threads do not meet in it by accident.
+#[repr(align(128))]
+struct Padded<T>(Mutex<Shard<T>>);
+
 struct Shard<T> {
     slots: Slab<Slot<T>>,
     generation: u32,
@@ -106,7 +110,9 @@ impl<T> Shard<T> {
 
 /// A table of calls that wait for a result of type `T`.
 pub struct PendingCalls<T> {
-    shards: [Mutex<Shard<T>>; SHARDS],
+    shards: [Padded<T>; SHARDS],
+    /// Calls that ended before their result came. Zero: everybody waits who was not answered.
+    abandoned: AtomicUsize,
     /// The sweeper sleeps until a call is registered.
     sweeper_rests: AtomicBool,
     sweeper: Notify,
@@ -116,12 +122,17 @@ impl<T> PendingCalls<T> {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        let shard = |_| Mutex::new(Shard { slots: Slab::new(), generation: 0, earliest: None });
-        Self { shards: std::array::from_fn(shard), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
+        let shard = |_| Padded(Mutex::new(Shard { slots: Slab::new(), generation: 0, earliest: None }));
+        Self {
+            shards: std::array::from_fn(shard),
+            abandoned: AtomicUsize::new(0),
+            sweeper_rests: AtomicBool::new(true),
+            sweeper: Notify::new(),
+        }
     }
 
     /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.
-    pub fn register(self: &Arc<Self>, deadline: Instant) -> (CallKey, PendingCall<T>) {
+    pub fn register(&self, deadline: Instant) -> (CallKey, PendingCall<'_, T>) {
         let home = home_shard();
         let key = {
             let mut shard = lock(self.shard(home));
@@ -135,7 +146,7 @@ impl<T> PendingCalls<T> {
         if self.sweeper_rests.load(Ordering::Acquire) && self.sweeper_rests.swap(false, Ordering::AcqRel) {
             self.sweeper.notify_one();
         }
-        (key, PendingCall { calls: Arc::clone(self), key, ended: false })
+        (key, PendingCall { calls: self, key, ended: false })
     }
 
     /// Ends the call with `result` and wakes who waits for it.
@@ -146,6 +157,9 @@ impl<T> PendingCalls<T> {
         let (home, index, generation) = key.unpack();
         let mut shard = lock(self.shard(home));
         let Some(State::Waiting(waker)) = shard.slot(index, generation).map(|slot| &mut slot.state) else {
+            drop(shard);
+            let less = |abandoned: usize| Some(abandoned.saturating_sub(1));
+            let _ = self.abandoned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
             return Err(result);
         };
         let waker = waker.take();
@@ -159,9 +173,13 @@ impl<T> PendingCalls<T> {
         Ok(())
     }
 
-    /// Whether somebody still waits for the result: the call has not ended, and its future exists.
+    /// Whether somebody still waits for the result. To be asked by who will complete the call: costs next to nothing
+    /// while no caller has given up.
     #[must_use]
     pub fn is_waiting(&self, key: CallKey) -> bool {
+        if self.abandoned.load(Ordering::Acquire) == 0 {
+            return true;
+        }
         let (home, index, generation) = key.unpack();
         let mut shard = lock(self.shard(home));
         shard.slot(index, generation).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
@@ -170,7 +188,7 @@ impl<T> PendingCalls<T> {
     /// Ends every call whose deadline is not after `now`, and says how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut expired = Vec::new();
-        for shard in &self.shards {
+        for Padded(shard) in &self.shards {
             let mut shard = lock(shard);
             if shard.earliest.is_none_or(|earliest| earliest > now) {
                 continue;
@@ -188,6 +206,7 @@ impl<T> PendingCalls<T> {
             shard.earliest = earliest;
         }
         let count = expired.len();
+        self.abandoned.fetch_add(count, Ordering::AcqRel);
         expired.into_iter().flatten().for_each(Waker::wake);
         count
     }
@@ -195,7 +214,7 @@ impl<T> PendingCalls<T> {
     /// Ends every waiting call with a result of `result`. Calls registered afterwards are not affected.
     pub fn close(&self, mut result: impl FnMut() -> T) {
         let mut closed = Vec::new();
-        for shard in &self.shards {
+        for Padded(shard) in &self.shards {
             for (_, slot) in &mut lock(shard).slots {
                 if let State::Waiting(waker) = &mut slot.state {
                     closed.push(waker.take());
@@ -209,13 +228,13 @@ impl<T> PendingCalls<T> {
     /// Calls whose future still exists.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).slots.len()).sum()
+        self.shards.iter().map(|Padded(shard)| lock(shard).slots.len()).sum()
     }
 
     /// Whether no call is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| lock(shard).slots.is_empty())
+        self.shards.iter().all(|Padded(shard)| lock(shard).slots.is_empty())
     }
 
     /// Expires calls `every` so often while there are any, and rests while there are none. Never returns; run it once
@@ -236,7 +255,7 @@ impl<T> PendingCalls<T> {
 
     #[expect(clippy::indexing_slicing, reason = "a shard number is masked to the length of the array")]
     fn shard(&self, home: usize) -> &Mutex<Shard<T>> {
-        &self.shards[home & (SHARDS - 1)]
+        &self.shards[home & (SHARDS - 1)].0
     }
 }
 
@@ -254,13 +273,13 @@ impl<T> fmt::Debug for PendingCalls<T> {
 
 /// The result of one call, once it is there. Dropping it frees the slot; a result that comes later is refused.
 #[must_use = "dropping it gives the call up"]
-pub struct PendingCall<T> {
-    calls: Arc<PendingCalls<T>>,
+pub struct PendingCall<'a, T> {
+    calls: &'a PendingCalls<T>,
     key: CallKey,
     ended: bool,
 }
 
-impl<T> Future for PendingCall<T> {
+impl<T> Future for PendingCall<'_, T> {
     type Output = Result<T, Expired>;
 
     /// # Panics
@@ -290,7 +309,7 @@ impl<T> Future for PendingCall<T> {
     }
 }
 
-impl<T> Drop for PendingCall<T> {
+impl<T> Drop for PendingCall<'_, T> {
     fn drop(&mut self) {
         if self.ended {
             return;
@@ -300,11 +319,14 @@ impl<T> Drop for PendingCall<T> {
         let slot = shard.slot(index, generation).is_some().then(|| shard.slots.remove(index));
         // A waker and a result may run any code when they are dropped: not under the lock.
         drop(shard);
+        if slot.as_ref().is_some_and(|slot| matches!(slot.state, State::Waiting(_))) {
+            self.calls.abandoned.fetch_add(1, Ordering::AcqRel);
+        }
         drop(slot);
     }
 }
 
-impl<T> fmt::Debug for PendingCall<T> {
+impl<T> fmt::Debug for PendingCall<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PendingCall").field("key", &self.key).field("ended", &self.ended).finish_non_exhaustive()
     }

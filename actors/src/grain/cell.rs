@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ const TURN_BUDGET: u32 = 128;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
+    this: Weak<Self>,
     context: GrainContext,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
@@ -75,9 +76,14 @@ impl<G: Grain> Cell<G> {
     ) -> Arc<Self> {
         let (task, registration) = AbortHandle::new_pair();
         let life = Life::Warm { order: Order::Cool, parked: None, task };
-        let inner = Mutex::new(Inner { queue: VecDeque::new(), life, activated: false });
-        let (taken, idle_sweeps) = (AtomicUsize::new(0), AtomicU32::new(0));
-        let cell = Arc::new(Self { context, settings, inner, taken, idle_sweeps });
+        let cell = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            context,
+            settings,
+            inner: Mutex::new(Inner { queue: VecDeque::new(), life, activated: false }),
+            taken: AtomicUsize::new(0),
+            idle_sweeps: AtomicU32::new(0),
+        });
         let this = Arc::clone(&cell);
         tokio::spawn(async move { this.live(registration, this.activate(grain)).await });
         cell
@@ -208,7 +214,7 @@ impl<G: Grain> Cell<G> {
     }
 
     /// Makes a cold grain warm with this order, or gives a warm one the order; wakes its task.
-    fn order(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
+    fn order(&self, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
         match &mut inner.life {
             Life::Warm { order, parked, .. } => {
                 if !matches!(order, Order::Drain(_)) {
@@ -221,11 +227,12 @@ impl<G: Grain> Cell<G> {
                 }
             }
             cold @ Life::Cold(_) => {
+                // Somebody holds a door that somebody knocks at.
+                let Some(this) = self.this.upgrade() else { return };
                 let (task, registration) = AbortHandle::new_pair();
                 let warm = Life::Warm { order: new, parked: None, task };
                 if let Life::Cold(grain) = std::mem::replace(cold, warm) {
                     drop(inner);
-                    let this = Arc::clone(self);
                     tokio::spawn(async move { this.live(registration, this.run(grain)).await });
                 }
             }
@@ -254,7 +261,7 @@ impl<G: Grain> Cell<G> {
 }
 
 impl<G: Grain> Door for Cell<G> {
-    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+    fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         match &inner.life {
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
@@ -265,13 +272,17 @@ impl<G: Grain> Door for Cell<G> {
         if inner.queue.len() + self.taken.load(Ordering::Relaxed) >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
+        if inner.queue.capacity() == 0 {
+            // Most grains never have more than one message waiting.
+            inner.queue.reserve_exact(1);
+        }
         inner.queue.push_back(envelope);
         self.idle_sweeps.store(0, Ordering::Relaxed);
         self.order(inner, Order::Serve);
         Ok(())
     }
 
-    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+    fn drain(&self, reason: DeactivationReason) {
         let inner = self.lock();
         self.order(inner, Order::Drain(reason));
     }

@@ -1,5 +1,4 @@
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::placement::DeactivationReason;
@@ -11,10 +10,10 @@ use crate::grain::{Envelope, GrainError};
 /// All that the rest of a node knows of a running grain.
 pub(crate) trait Door: Debug + Send + Sync {
     /// Queues a message, or gives it back with the reason.
-    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused>;
+    fn deliver(&self, envelope: Envelope) -> Result<(), Refused>;
 
     /// Refuses new messages from now on, handles what is queued, deactivates, and reports [`Ended`].
-    fn drain(self: Arc<Self>, reason: DeactivationReason);
+    fn drain(&self, reason: DeactivationReason);
 
     /// Ends the running turn at its next await, answers what is queued, and reports [`Ended`]. Does not deactivate.
     fn stop(&self);

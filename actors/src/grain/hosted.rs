@@ -125,7 +125,7 @@ where
     A: Actor<Arguments = Arc<GrainContext>>,
     A::Msg: From<HostedCall>,
 {
-    fn deliver(self: Arc<Self>, envelope: Envelope) -> Result<(), Refused> {
+    fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         if self.draining.load(Ordering::Acquire) {
             return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
         }
@@ -140,7 +140,7 @@ where
         Ok(())
     }
 
-    fn drain(self: Arc<Self>, reason: DeactivationReason) {
+    fn drain(&self, reason: DeactivationReason) {
         *self.reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reason;
         self.draining.store(true, Ordering::Release);
         if self.actor.drain().is_err() {

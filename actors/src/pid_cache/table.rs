@@ -50,8 +50,14 @@ impl PidTable {
         Self { entries: DashMap::default(), len: AtomicUsize::new(0), capacity }
     }
 
+    /// Hands the activation to `with`, which must not come back to this table: its shard is locked for reading. Nothing
+    /// is cloned, so that callers of one grain do not fight for its reference counts.
+    pub(crate) fn with<T>(&self, hash: u64, identity: &ClusterIdentity, with: impl FnOnce(&Pid) -> T) -> Option<T> {
+        self.entries.get(&hash).filter(|entry| *entry.identity == *identity).map(|entry| with(&entry.pid))
+    }
+
     pub(crate) fn get(&self, hash: u64, identity: &ClusterIdentity) -> Option<Pid> {
-        self.entries.get(&hash).filter(|entry| *entry.identity == *identity).map(|entry| entry.pid.clone())
+        self.with(hash, identity, Pid::clone)
     }
 
     /// Forgets an activation, unless the identity has another one by now.

@@ -195,7 +195,7 @@ impl PlacementState {
             }
             Effect::Drain { activation, reason } => {
                 if let Some(door) = self.node.doors.get(&activation) {
-                    Arc::clone(&door).drain(reason);
+                    door.drain(reason);
                 }
             }
             Effect::Stop { activation } => {

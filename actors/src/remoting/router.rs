@@ -52,7 +52,7 @@ impl Handler for Router {
         };
         match request.target {
             Target::Activation(activation) => {
-                let Some(door) = node.doors.get(&activation).map(|door| Arc::clone(&door)) else {
+                let Some(door) = node.doors.get(&activation) else {
                     return request.responder.respond(not_delivered(NotDeliveredReason::NoSuchActivation, ""));
                 };
                 let IncomingRequest { message, data, deadline, traceparent, responder, .. } = request;

@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Wake;
 
 use super::*;
@@ -7,7 +8,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(5)
 }
 
-fn poll<T>(call: &mut PendingCall<T>) -> Poll<Result<T, Expired>> {
+fn poll<T>(call: &mut PendingCall<'_, T>) -> Poll<Result<T, Expired>> {
     Pin::new(call).poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -173,4 +174,21 @@ fn threads_complete_each_others_calls_without_losing_any() {
     let completed = completer.join().unwrap() as u64;
     assert!((4 * CALLS * 9 / 10..=4 * CALLS).contains(&completed));
     assert!(calls.is_empty());
+}
+
+#[test]
+fn who_completes_a_call_can_ask_whether_anybody_waits() {
+    let calls = PendingCalls::new();
+    let (waiting, _call) = calls.register(soon());
+    let (dropped, call) = calls.register(soon());
+    assert!(calls.is_waiting(waiting) && calls.is_waiting(dropped));
+    drop(call);
+    assert!(calls.is_waiting(waiting) && !calls.is_waiting(dropped));
+    assert_eq!(calls.complete(dropped, 1), Err(1));
+    assert!(calls.is_waiting(waiting));
+
+    let now = Instant::now();
+    let (expired, _call) = calls.register(now);
+    assert_eq!(calls.expire(now), 1);
+    assert!(calls.is_waiting(waiting) && !calls.is_waiting(expired));
 }
