@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill::{
-    ClusterConfig, ClusterConfigBuilder, ClusterIdentity, Kind, MemoryNetwork, MemoryProvider, Shutdown, ShutdownError, StartError,
-    Timing, Topology,
+    ClusterConfig, ClusterConfigBuilder, ClusterIdentity, Kind, MemoryNetwork, MemoryProvider, Shutdown, ShutdownError,
+    StartError, Timing, Topology,
 };
 use tokio::time::Instant;
 

@@ -6,6 +6,7 @@ use gristmill_messages::cluster::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::context::ClusterContext;
 use crate::delivery::{TopicMessage, stream_subscriber};
@@ -51,6 +52,15 @@ pub(crate) struct DeliveryState {
     node: Arc<Node>,
     /// By topic; no topic without subscribers.
     subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
+    /// Sends [`DeliveryMessage::Renew`]; by itself it would notice the end of this actor only at its next beat.
+    renewal: AbortHandle,
+}
+
+/// Also when the actor is killed.
+impl Drop for DeliveryState {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
 }
 
 impl Actor for DeliveryActor {
@@ -63,8 +73,8 @@ impl Actor for DeliveryActor {
         myself: ActorRef<DeliveryMessage>,
         node: Arc<Node>,
     ) -> Result<DeliveryState, ActorProcessingErr> {
-        myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew);
-        Ok(DeliveryState { node, subscribers: BTreeMap::new() })
+        let renewal = myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew).abort_handle();
+        Ok(DeliveryState { node, subscribers: BTreeMap::new(), renewal })
     }
 
     async fn handle(

@@ -139,6 +139,20 @@ async fn a_member_that_crashes_is_suspected_then_dead_and_blocked() {
     cluster.running().for_each(check_topologies);
 }
 
+// proves TG-2
+#[tokio::test]
+async fn a_client_that_stays_does_not_pile_up_connections() {
+    let mut cluster = TestCluster::builder().members(2).start().await;
+    let client = cluster.add_client().await;
+    let id = cluster.member(client).id();
+    // Long enough for dozens of questions for the topology, which each came on a connection of its own once.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    for node in [0, 1] {
+        let connected = |event: &ClusterEvent| matches!(event, ClusterEvent::PeerConnected { peer, .. } if *peer == id);
+        assert!(cluster.member(node).count(connected) <= 2, "one for each lane: {}", cluster.describe());
+    }
+}
+
 // proves MG-1.3
 #[tokio::test]
 async fn ten_members_that_start_one_after_the_other_all_see_each_other() {

@@ -123,12 +123,8 @@ impl Handler for Deaf {
 #[tokio::test]
 async fn whoever_asks_a_member_for_a_kind_that_nobody_hosts_is_told_that_it_failed() {
     let cluster = TestCluster::builder().kind(Probe::new().kind("test")).start().await;
-    let peer = LocalPeer {
-        cluster: "test".into(),
-        member: MemberId::new(77),
-        address: None,
-        secret: Default::default(),
-    };
+    let peer =
+        LocalPeer { cluster: "test".into(), member: MemberId::new(77), address: None, secret: Default::default() };
     let local = Local::new(peer, TransportConfig::lan()).unwrap();
     let member = cluster.member(0).context();
     let network = cluster.network().host("elsewhere");
@@ -222,9 +218,7 @@ async fn the_grains_of_a_member_that_shuts_down_end_in_order_and_the_others_hear
     cluster.shutdown(1).await.unwrap();
     assert_eq!(probe.alive(&identity), 0);
     assert_eq!(probe.deactivations(&identity).len(), 1);
-    let end = |event: &ClusterEvent| {
-        matches!(event, ClusterEvent::ActivationTerminated { identity: ended, .. } if **ended == identity)
-    };
+    let end = |event: &ClusterEvent| matches!(event, ClusterEvent::ActivationTerminated { identity: ended, .. } if **ended == identity);
     cluster.eventually("the other hears of it", |cluster| cluster.member(0).count(end) == 1).await;
     let said: Said = cluster.member(0).context().request(&identity, Say::new("")).await.unwrap();
     assert_eq!(said.member, cluster.member(0).id().to_string());

@@ -1,6 +1,6 @@
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use gristmill_core::Member;
