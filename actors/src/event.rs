@@ -16,7 +16,7 @@ use tokio_util::sync::ReusableBoxFuture;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ClusterEvent {
-    /// This node has joined and serves. Once.
+    /// This node has joined and serves. Once; the topology in which it found itself came before it.
     Started {
         /// This node.
         member: MemberId,
@@ -26,7 +26,7 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
-    /// The active members, or the block list, have changed.
+    /// The active members, or the block list, have changed. None comes once this node has begun to leave.
     TopologyUpdated(Arc<TopologyUpdated>),
     /// A member's state has changed.
     MemberStatusChanged {

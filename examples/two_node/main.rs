@@ -7,15 +7,16 @@
 //! node 1 is up: 127.0.0.1:43001
 //!     other process | node 2 is up: 127.0.0.1:43002, and sees 2 members
 //!     other process | hello ada, says the greeter at 127.0.0.1:43001
-//! node 1 sees 127.0.0.1:43002 join: 2 members
+//! node 1 sees 127.0.0.1:43002 join; members: 2
 //! hello bob, says the greeter at 127.0.0.1:43002
 //! where the greeters live: ada at 127.0.0.1:43001, bob at 127.0.0.1:43002, …
+//!     other process | node 2 listens to the topic "news"
 //! node 1 publishes: taken by 2 of 2 nodes
 //! node 1 hears: the mill turns
 //!     other process | node 2 hears: the mill turns
 //!     other process | node 2 leaves
 //!     other process | node 2 has left
-//! node 1 sees 127.0.0.1:43002 leave: 1 member
+//! node 1 sees 127.0.0.1:43002 leave; members: 1
 //! hello bob, says the greeter at 127.0.0.1:43001
 //! ok: two_node
 //! ```

@@ -49,9 +49,9 @@ async fn show_members(mut events: EventStream) {
     while let Some(event) = events.next().await {
         if let ClusterEvent::TopologyUpdated(updated) = event {
             let count = updated.topology.members().len();
-            updated.joined.iter().for_each(|member| println!("{} joins: {count} members", member.address));
-            updated.left.iter().for_each(|member| println!("{} leaves: {count} members", member.address));
-            updated.dead.iter().for_each(|member| println!("{} has died: {count} members", member.address));
+            updated.joined.iter().for_each(|member| println!("{} joins; members: {count}", member.address));
+            updated.left.iter().for_each(|member| println!("{} leaves; members: {count}", member.address));
+            updated.dead.iter().for_each(|member| println!("{} has died; members: {count}", member.address));
         }
     }
 }

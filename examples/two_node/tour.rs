@@ -25,7 +25,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let [joined] = &updated.joined[..] else { return Err(format!("one joins: {updated:?}").into()) };
     let there = joined.address.to_string();
     let count = context.topology().members().len();
-    println!("node 1 sees {there} join: {count} members");
+    println!("node 1 sees {there} join; members: {count}");
     assert_eq!(count, 2);
 
     // And the other way round.
@@ -48,7 +48,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     other.end().await?;
     let updated = topology(&mut events).await?;
     let count = updated.topology.members().len();
-    println!("node 1 sees {there} leave: {count} member");
+    println!("node 1 sees {there} leave; members: {count}");
     assert_eq!((count, updated.left.len(), updated.dead.len()), (1, 1, 0));
     assert_eq!(greet(&context, name).await?, here);
 

@@ -11,10 +11,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::grain::door::{Door, Ended, Refused};
@@ -23,6 +23,10 @@ use crate::grain::{Call, Envelope, ErrorCode, Grain, GrainContext, GrainError};
 
 /// Turns after which a busy grain lets other tasks of its worker run.
 const TURN_BUDGET: u32 = 128;
+
+/// Bursts of messages after which a grain keeps its task when its queue is empty, until it is idle. One that is called
+/// now and then goes cold at once, so that a million of those cost no million tasks.
+const BURSTS: u8 = 2;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
@@ -40,6 +44,8 @@ struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
     activated: bool,
+    /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
+    bursts: u8,
 }
 
 /// | state | legal next states |
@@ -74,18 +80,16 @@ impl<G: Grain> Cell<G> {
         context: GrainContext,
         grain: impl FnOnce() -> G + Send + 'static,
     ) -> Arc<Self> {
-        let (task, registration) = AbortHandle::new_pair();
-        let life = Life::Warm { order: Order::Cool, parked: None, task };
         let cell = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             context,
             settings,
-            inner: Mutex::new(Inner { queue: VecDeque::new(), life, activated: false }),
+            inner: Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone, activated: false, bursts: 1 }),
             taken: AtomicUsize::new(0),
             idle_sweeps: AtomicU32::new(0),
         });
         let this = Arc::clone(&cell);
-        tokio::spawn(async move { this.live(registration, this.activate(grain)).await });
+        cell.lock().life = cell.warm(Order::Cool, async move { this.activate(grain).await });
         cell
     }
 
@@ -94,13 +98,17 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One warm life, cut off by [`stop`](Door::stop) wherever it is. The grain, and what it had taken, are dropped
-    /// before the cell is released.
-    async fn live(&self, task: AbortRegistration, work: impl Future<Output = End>) {
-        let mut leaving = Leaving { cell: self, end: End::Cut };
-        if let Ok(end) = Abortable::new(work, task).await {
-            leaving.end = end;
-        }
+    /// A warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what it had
+    /// taken, are dropped, and then the cell is released. To be called under the lock, so that nobody sees a warm cell
+    /// without its task.
+    fn warm(self: &Arc<Self>, order: Order, work: impl Future<Output = End> + Send + 'static) -> Life<G> {
+        // A tuple is dropped from its first field to its last.
+        let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
+        let task = tokio::spawn(async move {
+            let (work, mut leaving) = live;
+            leaving.end = work.await;
+        });
+        Life::Warm { order, parked: None, task: task.abort_handle() }
     }
 
     async fn activate(&self, grain: impl FnOnce() -> G) -> End {
@@ -139,9 +147,9 @@ impl<G: Grain> Cell<G> {
                 }
             }
             let mut now = Instant::now();
-            while let Some(envelope) = batch.0.pop_front() {
+            while let Some(mut envelope) = batch.0.pop_front() {
                 self.taken.store(batch.0.len(), Ordering::Relaxed);
-                match (self.turn(&mut grain, envelope, &mut now).await, self.settings.on_panic) {
+                match (self.turn(&mut grain, &mut envelope, &mut now).await, self.settings.on_panic) {
                     (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
                     (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
                 }
@@ -154,29 +162,34 @@ impl<G: Grain> Cell<G> {
     }
 
     /// One message. `now` is read anew only when the turn had to wait: turns that never wait share one reading.
-    async fn turn(&self, grain: &mut G, envelope: Envelope, now: &mut Instant) -> Turn {
+    async fn turn(&self, grain: &mut G, envelope: &mut Envelope, now: &mut Instant) -> Turn {
+        let Envelope { message, data, traceparent, .. } = &*envelope;
         if envelope.is_stale(*now) {
-            envelope.reply.not_delivered(NotDeliveredReason::Expired);
+            envelope.reply.take().not_delivered(NotDeliveredReason::Expired);
             return Turn::Done;
         }
-        let Envelope { message, data, traceparent, reply, .. } = envelope;
-        let call = Call { message: &message, data: &data, traceparent: traceparent.as_deref() };
-        let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
-        let mut waited = false;
-        let answer = poll_fn(|cx| {
-            let poll = received.as_mut().poll(cx);
-            waited |= poll.is_pending();
-            poll
-        })
-        .await;
-        if waited {
-            *now = Instant::now();
-        }
+        let call = Call { message, data, traceparent: traceparent.as_deref() };
+        let answer = {
+            let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
+            let mut waited = false;
+            let answer = poll_fn(|cx| {
+                let poll = received.as_mut().poll(cx);
+                waited |= poll.is_pending();
+                poll
+            })
+            .await;
+            if waited {
+                *now = Instant::now();
+            }
+            answer
+        };
+        let reply = envelope.reply.take();
         match answer {
             Ok(Ok(answer)) => reply.send(Outcome::Response { message: answer.message, data: answer.data }),
             Ok(Err(error)) => reply.send(error.into()),
             Err(_) => {
-                tracing::warn!(identity = %self.context.identity, %message, "a grain panicked");
+                let (identity, message) = (&self.context.identity, &envelope.message);
+                tracing::warn!(%identity, %message, "a grain panicked");
                 reply.send(GrainError::new(ErrorCode::Panicked, "the grain panicked").into());
                 return Turn::Panicked;
             }
@@ -213,15 +226,17 @@ impl<G: Grain> Cell<G> {
         Some(grain)
     }
 
-    /// Makes a cold grain warm with this order, or gives a warm one the order; wakes its task.
-    fn order(&self, mut inner: MutexGuard<'_, Inner<G>>, new: Order) {
+    /// Makes sure that the task runs, and that it drains if that is wanted.
+    fn wake(&self, mut guard: MutexGuard<'_, Inner<G>>, drain: Option<DeactivationReason>) {
+        let inner = &mut *guard;
         match &mut inner.life {
             Life::Warm { order, parked, .. } => {
-                if !matches!(order, Order::Drain(_)) {
-                    *order = new;
+                inner.bursts = inner.bursts.max(1);
+                if let (Order::Serve | Order::Cool, Some(reason)) = (*order, drain) {
+                    *order = Order::Drain(reason);
                 }
                 let parked = parked.take();
-                drop(inner);
+                drop(guard);
                 if let Some(waker) = parked {
                     waker.wake();
                 }
@@ -229,11 +244,11 @@ impl<G: Grain> Cell<G> {
             cold @ Life::Cold(_) => {
                 // Somebody holds a door that somebody knocks at.
                 let Some(this) = self.this.upgrade() else { return };
-                let (task, registration) = AbortHandle::new_pair();
-                let warm = Life::Warm { order: new, parked: None, task };
-                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
-                    drop(inner);
-                    tokio::spawn(async move { this.live(registration, this.run(grain)).await });
+                inner.bursts = inner.bursts.saturating_add(1);
+                let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
+                if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
+                    let cell = Arc::clone(&this);
+                    *cold = this.warm(drain.map_or(idle, Order::Drain), async move { cell.run(grain).await });
                 }
             }
             Life::Gone => {}
@@ -278,13 +293,13 @@ impl<G: Grain> Door for Cell<G> {
         }
         inner.queue.push_back(envelope);
         self.idle_sweeps.store(0, Ordering::Relaxed);
-        self.order(inner, Order::Serve);
+        self.wake(inner, None);
         Ok(())
     }
 
     fn drain(&self, reason: DeactivationReason) {
         let inner = self.lock();
-        self.order(inner, Order::Drain(reason));
+        self.wake(inner, Some(reason));
     }
 
     fn stop(&self) {
@@ -296,24 +311,26 @@ impl<G: Grain> Door for Cell<G> {
     fn sweep(&self, every: Duration) -> bool {
         let idle = self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if idle > 1 {
-            let mut inner = self.lock();
-            let activated = inner.activated;
+            let mut guard = self.lock();
+            let inner = &mut *guard;
             match &mut inner.life {
                 Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } => {
                     *order = Order::Cool;
+                    inner.bursts = 0;
                     let parked = parked.take();
-                    drop(inner);
+                    drop(guard);
                     if let Some(waker) = parked {
                         waker.wake();
                     }
                 }
-                Life::Warm { order: Order::Cool, .. } if activated => {}
                 // A turn that takes long is no idleness.
-                Life::Warm { .. } => {
+                Life::Warm { .. } if inner.bursts > 0 => {
                     self.idle_sweeps.store(0, Ordering::Relaxed);
                     return false;
                 }
-                Life::Cold(_) | Life::Gone => {}
+                // On its way to rest.
+                Life::Warm { .. } => {}
+                Life::Cold(_) | Life::Gone => inner.bursts = 0,
             }
         }
         self.settings.is_idle(idle, every)
@@ -350,12 +367,12 @@ enum End {
 }
 
 /// Releases the cell when its task ends in any way but rest.
-struct Leaving<'a, G: Grain> {
-    cell: &'a Cell<G>,
+struct Leaving<G: Grain> {
+    cell: Arc<Cell<G>>,
     end: End,
 }
 
-impl<G: Grain> Drop for Leaving<'_, G> {
+impl<G: Grain> Drop for Leaving<G> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.end, End::Cut) {
             End::Rest => {}

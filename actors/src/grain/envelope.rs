@@ -49,6 +49,11 @@ impl ReplyTo {
         Self(Some(Way::Remote(responder)))
     }
 
+    /// Takes the way back; what is left has none.
+    pub(crate) const fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
     pub(crate) fn send(mut self, outcome: Outcome) {
         match self.0.take() {
             // The caller has gone when its slot has: nobody is left to tell.

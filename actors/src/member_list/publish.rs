@@ -6,7 +6,7 @@ use gristmill_core::topology::TopologyUpdated;
 use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::gossip::GossipMessage;
-use crate::node::Node;
+use crate::node::{Node, Role};
 use crate::pid_cache::PidCacheMessage;
 use crate::placement::PlacementMessage;
 
@@ -25,5 +25,8 @@ pub(super) fn publish(node: &Node, updated: TopologyUpdated) {
         // A topic may have a new owner, who knows of no subscriber.
         parts.delivery.send(DeliveryMessage::Renew);
     }
-    node.events.publish(ClusterEvent::TopologyUpdated(Arc::new(updated)));
+    // A member that leaves goes by the topology without itself, but no longer tells of topologies: it is stopping.
+    if node.role == Role::Client || view.topology().member(node.me.id).is_some() {
+        node.events.publish(ClusterEvent::TopologyUpdated(Arc::new(updated)));
+    }
 }

@@ -19,21 +19,32 @@ use crate::process::{Node, PATIENCE};
 use crate::traffic::Traffic;
 use crate::{agree, cluster, identities_of, identity_of};
 
-const FRAME_LIMIT: usize = 16 * 1024 * 1024;
+const MEBIBYTE: usize = 1024 * 1024;
 
-/// Attacks one of three members while the second calls grains of all three; no call may fail.
-fn attack(with: impl Fn(&str, &Node)) {
+const FRAME_LIMIT: usize = 16 * MEBIBYTE;
+
+/// Far above what a node needs, its queues and read buffers full, and far below what these attacks ask it to keep.
+const ENOUGH_MEMORY: usize = 160 * MEBIBYTE;
+
+/// Attacks one of three members while another calls grains on it and on the third; no call may fail. What the attack
+/// returns is held to the end, so that its connections stay open.
+fn attack<T>(with: impl Fn(&str, &Node) -> T) {
     let mut nodes = cluster(3, &[]);
     let (target, host, caller) = (nodes.remove(2), nodes.remove(1), Arc::new(nodes.remove(0)));
     let grains = [identities_of(&host, &caller, 2), identities_of(&target, &caller, 2)].concat();
     let traffic = Traffic::start(&caller, grains, 10_000);
     traffic.goes_on_for(10);
-    with(&target.address(), &target);
+    let attacker = with(&target.address(), &target);
+    traffic.goes_on_for(100);
+    drop(attacker);
     traffic.goes_on_for(10);
     let (failures, slowest) = traffic.stop();
     assert_eq!(failures, Vec::<String>::new());
     assert!(slowest < Duration::from_secs(5), "a call took {slowest:?}");
     assert!(target.runs());
+    if let Some(peak) = target.peak_memory() {
+        assert!(peak < ENOUGH_MEMORY, "the attack took {} MiB", peak / MEBIBYTE);
+    }
     agree(&[&target, &host, &caller]);
     let noticed = |node: &Node| node.lines().iter().any(|line| line.contains(" suspect") || line.contains("stderr:"));
     assert!(!noticed(&target) && !noticed(&host) && !noticed(&caller), "nobody was suspected, nothing panicked");
@@ -59,7 +70,7 @@ fn expect_hang_up(mut stream: TcpStream) {
 
 #[test]
 fn a_node_lives_through_junk_on_its_port() {
-    attack(|address, _| {
+    attack(|address, target| {
         let junk: Vec<u8> = (0_u32..4096).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
         for bytes in [&junk[..], http] {
@@ -68,6 +79,7 @@ fn a_node_lives_through_junk_on_its_port() {
             drop(stream.write_all(bytes));
             expect_hang_up(stream);
         }
+        target.event("ConnectionRefused");
         // Many at once that say nothing, and are gone.
         drop((0..100).map(|_| connect(address)).collect::<Vec<_>>());
     });
@@ -128,7 +140,7 @@ fn a_peer_that_stops_reading_is_felt_by_nobody_else() {
         peer.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let begun = Instant::now();
         let mut sent = 0_u32;
-        while begun.elapsed() < PATIENCE && sent < 500 {
+        while begun.elapsed() < PATIENCE && sent < 2_000 {
             let mut bytes = BytesMut::new();
             let call = Request {
                 request_id: 100 + u64::from(sent),
@@ -143,6 +155,7 @@ fn a_peer_that_stops_reading_is_felt_by_nobody_else() {
         }
         assert!(sent > 8, "{sent} requests of 256 KiB were taken");
         assert!(target.ask(&format!("call echo {identity} 10000 hello")).is_ok());
+        peer
     });
 }
 
@@ -198,7 +211,7 @@ impl Peer {
 
     fn receive(&mut self) -> Option<MessageType> {
         loop {
-            if let Some(frame) = self.decoder.next().unwrap() {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
                 return frame.message_type;
             }
             let mut bytes = [0; 4096];

@@ -124,6 +124,7 @@ fn a_start_fails_at_once_when_the_cluster_has_another_name() {
     let failure = node.failure();
     assert!(failure.starts_with("did not join: ") && failure.contains("refused"), "{failure}");
     assert!(failure.contains("cluster"), "{failure}");
+    seed.event("ConnectionRefused");
     is_rolled_back(&node, &listen);
     agree(&[&seed]);
 }
@@ -139,6 +140,7 @@ fn a_start_fails_at_once_when_the_secret_is_another() {
         assert!(failure.starts_with("did not join: ") && failure.contains("secret"), "{failure}");
         is_rolled_back(&node, &listen);
     }
+    seed.event("ConnectionRefused");
     let friend = Node::start("friend", &["--secret", "right", "--seed", &seed.address()]);
     agree(&[&seed, &friend]);
 }

@@ -26,6 +26,9 @@ fn a_member_that_leaves_takes_no_call_with_it() {
     leaver.event(&format!("status {} leaving removed", leaver.address()));
     leaver.event("Shutdown");
     assert!(leaver.close().success());
+    let own = leaver.address();
+    let mut topologies = leaver.lines().into_iter().filter(|line| line.contains("event topology"));
+    assert!(topologies.all(|line| !line.contains(&format!("left [{own}]"))), "no topology while it stops");
     for node in [&*caller, &stays] {
         let told = node.line("the leaver has left", |line| {
             (line.contains("event topology") && line.contains(&format!("left [{}]", leaver.address())))

@@ -188,6 +188,14 @@ impl Node {
         assert!(sent.success(), "{} took no {signal}", self.name);
     }
 
+    /// The most memory that it has held at a time, in bytes, where the system tells.
+    pub(crate) fn peak_memory(&self) -> Option<usize> {
+        let id = self.child.lock().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(peak.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
+    }
+
     /// Whether the process still runs.
     pub(crate) fn runs(&self) -> bool {
         self.child.lock().unwrap().try_wait().expect("it can be asked").is_none()

@@ -184,6 +184,14 @@ impl Bench {
         bench
     }
 
+    /// Calls it until it keeps its task, and waits.
+    async fn busy(&self) {
+        for _ in 0..=BURSTS {
+            answers(self.send("a")).await;
+        }
+        self.until(|bench| matches!(bench.cell.lock().life, Life::Warm { parked: Some(_), .. })).await;
+    }
+
     async fn until_cold(&self) {
         self.until(|bench| matches!(bench.cell.lock().life, Life::Cold(_))).await;
     }
@@ -443,8 +451,8 @@ async fn an_activation_that_hangs_is_cut_off_and_its_callers_are_told() {
     let waiting = bench.send("a");
     tokio::task::yield_now().await;
     bench.cell.stop();
-    assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
     assert_eq!(refusal(waiting).await, NotDeliveredReason::Stopping);
+    assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
 }
 
 #[tokio::test]
@@ -452,8 +460,8 @@ async fn an_activation_that_fails_or_panics_is_reported_and_what_waited_did_not_
     for identity in ["refuses", "panics"] {
         let bench = Bench::start(identity, settings()).await;
         let waiting = bench.send("a");
-        assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
         assert_eq!(refusal(waiting).await, NotDeliveredReason::Stopping);
+        assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
         assert_eq!(bench.call("b").0, Err(NotDeliveredReason::Stopping));
         assert_eq!(bench.seen.turns(), 0);
     }
@@ -480,14 +488,25 @@ async fn expired_and_cancelled_calls_never_run() {
 async fn an_idle_grain_rests_and_the_next_message_wakes_it() {
     let bench = Bench::resting(settings()).await;
     for _ in 0..3 {
-        answers(bench.send("a")).await;
-        bench.until(|bench| matches!(bench.cell.lock().life, Life::Warm { parked: Some(_), .. })).await;
+        bench.busy().await;
         bench.cell.sweep(Duration::from_secs(1));
         bench.cell.sweep(Duration::from_secs(1));
         bench.until_cold().await;
         assert_eq!(bench.cell.lock().queue.capacity(), 0);
     }
-    assert_eq!(bench.seen.handled(), ["a", "a", "a"]);
+    assert_eq!(bench.seen.turns(), 3 * (u64::from(BURSTS) + 1));
+}
+
+#[tokio::test]
+async fn a_grain_that_is_called_now_and_then_rests_at_once() {
+    let bench = Bench::resting(settings()).await;
+    for _ in 0..3 {
+        // Every look for idle grains begins the count anew.
+        bench.cell.sweep(Duration::from_secs(1));
+        bench.cell.sweep(Duration::from_secs(1));
+        answers(bench.send("a")).await;
+        bench.until_cold().await;
+    }
 }
 
 #[tokio::test]
@@ -499,7 +518,7 @@ async fn only_a_grain_without_work_is_idle() {
     assert_eq!([(); 5].map(|()| bench.cell.sweep(second)), [false; 5], "a long turn is no idleness");
     bench.seen.gate.add_permits(1);
     answers(running).await;
-    bench.until(|bench| matches!(bench.cell.lock().life, Life::Warm { parked: Some(_), .. })).await;
+    bench.busy().await;
     assert_eq!([(); 4].map(|()| bench.cell.sweep(second)), [false, false, true, true]);
     answers(bench.send("a")).await;
     assert!(!bench.cell.sweep(second));
