@@ -6,13 +6,13 @@ use gristmill_messages::cluster::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 
 use crate::context::ClusterContext;
 use crate::delivery::{TopicMessage, stream_subscriber};
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::remoting::refuse_unknown;
+use crate::timer::Timer;
 use crate::topic;
 
 /// Hands the messages of topics to the subscribers of this node. A slow subscriber delays no other: what finds no
@@ -52,15 +52,7 @@ pub(crate) struct DeliveryState {
     node: Arc<Node>,
     /// By topic; no topic without subscribers.
     subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
-    /// Sends [`DeliveryMessage::Renew`]; by itself it would notice the end of this actor only at its next beat.
-    renewal: AbortHandle,
-}
-
-/// Also when the actor is killed.
-impl Drop for DeliveryState {
-    fn drop(&mut self) {
-        self.renewal.abort();
-    }
+    _renewal: Timer,
 }
 
 impl Actor for DeliveryActor {
@@ -73,8 +65,9 @@ impl Actor for DeliveryActor {
         myself: ActorRef<DeliveryMessage>,
         node: Arc<Node>,
     ) -> Result<DeliveryState, ActorProcessingErr> {
-        let renewal = myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew).abort_handle();
-        Ok(DeliveryState { node, subscribers: BTreeMap::new(), renewal })
+        let mut renewal = Timer::default();
+        renewal.repeat(&myself, topic::RENEWAL, || DeliveryMessage::Renew);
+        Ok(DeliveryState { node, subscribers: BTreeMap::new(), _renewal: renewal })
     }
 
     async fn handle(

@@ -44,6 +44,8 @@ struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
     activated: bool,
+    /// Counts the warm lives.
+    lives: u32,
     /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
     bursts: u8,
 }
@@ -55,11 +57,20 @@ struct Inner<G> {
 /// | `Gone` | none |
 enum Life<G> {
     /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: AbortHandle },
+    Warm { order: Order, parked: Option<Waker>, task: Task },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
     Gone,
+}
+
+/// The task of a warm life.
+enum Task {
+    /// It is about to be there. `cut`: it is to be aborted then.
+    Spawning {
+        cut: bool,
+    },
+    Spawned(AbortHandle),
 }
 
 /// What the task does once the queue is empty.
@@ -84,12 +95,18 @@ impl<G: Grain> Cell<G> {
             this: Weak::clone(this),
             context,
             settings,
-            inner: Mutex::new(Inner { queue: VecDeque::new(), life: Life::Gone, activated: false, bursts: 1 }),
+            inner: Mutex::new(Inner {
+                queue: VecDeque::new(),
+                life: Life::Warm { order: Order::Cool, parked: None, task: Task::Spawning { cut: false } },
+                activated: false,
+                lives: 0,
+                bursts: 1,
+            }),
             taken: AtomicUsize::new(0),
             idle_sweeps: AtomicU32::new(0),
         });
         let this = Arc::clone(&cell);
-        cell.lock().life = cell.warm(Order::Cool, async move { this.activate(grain).await });
+        cell.spawn(0, async move { this.activate(grain).await });
         cell
     }
 
@@ -98,17 +115,26 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what it had
-    /// taken, are dropped, and then the cell is released. To be called under the lock, so that nobody sees a warm cell
-    /// without its task.
-    fn warm(self: &Arc<Self>, order: Order, work: impl Future<Output = End> + Send + 'static) -> Life<G> {
+    /// Begins a warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what
+    /// it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime that has ended
+    /// drops all of that at once.
+    fn spawn(self: &Arc<Self>, life: u32, work: impl Future<Output = End> + Send + 'static) {
         // A tuple is dropped from its first field to its last.
         let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
-        let task = tokio::spawn(async move {
+        let spawned = tokio::spawn(async move {
             let (work, mut leaving) = live;
             leaving.end = work.await;
         });
-        Life::Warm { order, parked: None, task: task.abort_handle() }
+        let spawned = spawned.abort_handle();
+        let mut inner = self.lock();
+        // It may have ended by now, and another one may have begun.
+        let current = inner.lives == life;
+        if let (true, Life::Warm { task, .. }) = (current, &mut inner.life) {
+            if matches!(task, Task::Spawning { cut: true }) {
+                spawned.abort();
+            }
+            *task = Task::Spawned(spawned);
+        }
     }
 
     async fn activate(&self, grain: impl FnOnce() -> G) -> End {
@@ -246,9 +272,13 @@ impl<G: Grain> Cell<G> {
                 let Some(this) = self.this.upgrade() else { return };
                 inner.bursts = inner.bursts.saturating_add(1);
                 let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
-                if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
-                    let cell = Arc::clone(&this);
-                    *cold = this.warm(drain.map_or(idle, Order::Drain), async move { cell.run(grain).await });
+                let order = drain.map_or(idle, Order::Drain);
+                let warm = Life::Warm { order, parked: None, task: Task::Spawning { cut: false } };
+                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
+                    inner.lives = inner.lives.wrapping_add(1);
+                    let (life, cell) = (inner.lives, Arc::clone(&this));
+                    drop(guard);
+                    this.spawn(life, async move { cell.run(grain).await });
                 }
             }
             Life::Gone => {}
@@ -303,8 +333,10 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        if let Life::Warm { task, .. } = &self.lock().life {
-            task.abort();
+        match &mut self.lock().life {
+            Life::Warm { task: Task::Spawned(task), .. } => task.abort(),
+            Life::Warm { task: Task::Spawning { cut }, .. } => *cut = true,
+            Life::Cold(_) | Life::Gone => {}
         }
     }
 

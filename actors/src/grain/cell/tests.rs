@@ -608,3 +608,20 @@ async fn every_call_is_answered_when_a_grain_is_stopped_in_the_middle_of_them() 
         assert!(bench.calls.is_empty());
     }
 }
+
+#[test]
+fn a_grain_that_is_called_when_its_runtime_has_ended_tells_its_caller() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let bench = runtime.block_on(Bench::resting(settings()));
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let (sender, delivered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _inside = handle.enter();
+        let answered = bench.send("a");
+        sender.send(refusal(answered).now_or_never()).unwrap();
+        assert_eq!(bench.call("b").0, Err(NotDeliveredReason::Stopping));
+    });
+    let refused = delivered.recv_timeout(PATIENCE).expect("it hangs");
+    assert_eq!(refused, Some(NotDeliveredReason::Stopping));
+}
