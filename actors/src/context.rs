@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -286,22 +287,22 @@ impl GrainRef {
     async fn attempt(
         &self,
         name: &MessageName,
-        encode: &mut (dyn FnMut() -> Bytes + Send),
+        encode: &mut Encode<'_>,
         expect: Expect,
         deadline: Instant,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
         let node = &*self.cluster.node;
-        let begun = node.pids.with(self.hash, &self.identity, |pid| {
+        let mut begin = |pid: &Pid, encode: &mut Encode<'_>, cx: &Context<'_>| {
             *tried = Some(pid.activation());
-            self.begin(pid, name, encode, expect, deadline)
-        });
-        let begun = match begun {
+            self.begin(pid, name, encode, expect, deadline, cx.waker())
+        };
+        let known = |cx: &mut Context<'_>| node.pids.with(self.hash, &self.identity, |pid| begin(pid, encode, cx));
+        let begun = match poll_once(known).await {
             Some(begun) => begun?,
             None => {
                 let pid = self.resolve(deadline).await?;
-                *tried = Some(pid.activation());
-                self.begin(&pid, name, encode, expect, deadline)?
+                poll_once(|cx| begin(&pid, encode, cx)).await?
             }
         };
         let (connection, activation) = match begun {
@@ -335,14 +336,15 @@ impl GrainRef {
         &self,
         pid: &Pid,
         name: &MessageName,
-        encode: &mut (dyn FnMut() -> Bytes + Send),
+        encode: &mut Encode<'_>,
         expect: Expect,
         deadline: Instant,
+        waker: &Waker,
     ) -> Result<Begun<'_>, Failure> {
         let calls = &self.cluster.node.local_calls;
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
-                let (key, answered) = calls.register(deadline);
+                let (key, answered) = calls.register_for(deadline, waker);
                 let reply = ReplyTo::local(Arc::clone(calls), key);
                 door.deliver(self.envelope(name, encode(), deadline, reply))?;
                 Ok(Begun::Answered(answered))
@@ -403,6 +405,15 @@ impl GrainRef {
 enum Expect {
     Reply,
     Nothing,
+}
+
+/// Encodes the message, for one attempt.
+type Encode<'a> = dyn FnMut() -> Bytes + Send + 'a;
+
+/// Runs `now` with the waker of the calling task.
+async fn poll_once<T>(now: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    let mut now = Some(now);
+    std::future::poll_fn(|cx| now.take().map_or(Poll::Pending, |now| Poll::Ready(now(cx)))).await
 }
 
 /// How far an attempt got in place, without waiting.

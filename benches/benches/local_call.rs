@@ -1,12 +1,11 @@
 //! A grain of this node, called, told, activated and left idle; beside it a bare ractor actor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a benchmark reports by failing
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill::{ClusterActor, ClusterConfig, ClusterContext, Kind};
 use gristmill_benches::{
-    Echo, EchoGrain, IN_FLIGHT, OtherProcess, argument, calls, repetitions, report, resident, run, say, wanted,
+    IN_FLIGHT, Number, NumberGrain, OtherProcess, argument, calls, repetitions, report, resident, run, say, wanted,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -14,53 +13,55 @@ const GRAINS: usize = 200_000;
 const TELLS: u64 = 1_000_000;
 
 async fn node() -> ClusterContext {
-    let kind = Kind::new("echo", EchoGrain::default).mailbox(usize::MAX.try_into().unwrap());
+    let kind = Kind::new("number", NumberGrain::default).mailbox(usize::MAX.try_into().unwrap());
     let config = ClusterConfig::builder("bench").kind(kind).build().unwrap();
     ClusterActor::start_member(config).await.unwrap().1
 }
 
-struct EchoActor;
+struct NumberActor;
 
-enum EchoMessage {
-    Tell(Echo),
-    Call(Echo, RpcReplyPort<Echo>),
+enum NumberMessage {
+    Tell(Number),
+    Call(Number, RpcReplyPort<Number>),
 }
 
-impl Actor for EchoActor {
-    type Msg = EchoMessage;
+impl Actor for NumberActor {
+    type Msg = NumberMessage;
     type State = u64;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<EchoMessage>, (): ()) -> Result<u64, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<NumberMessage>, (): ()) -> Result<u64, ActorProcessingErr> {
         Ok(0)
     }
 
     async fn handle(
         &self,
-        _: ActorRef<EchoMessage>,
-        message: EchoMessage,
+        _: ActorRef<NumberMessage>,
+        message: NumberMessage,
         told: &mut u64,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            EchoMessage::Tell(echo) => *told += echo.payload.len() as u64,
-            EchoMessage::Call(echo, reply) => drop(reply.send(echo)),
+            NumberMessage::Tell(number) => *told = told.wrapping_add(number.value),
+            NumberMessage::Call(number, reply) => drop(reply.send(number)),
         }
         Ok(())
     }
 }
 
-async fn spawn() -> ActorRef<EchoMessage> {
-    Actor::spawn(None, EchoActor, ()).await.unwrap().0
+async fn spawn() -> ActorRef<NumberMessage> {
+    Actor::spawn(None, NumberActor, ()).await.unwrap().0
 }
 
-async fn call_actors(case: &str, counts: &[usize], actors: Arc<Vec<ActorRef<EchoMessage>>>) {
+async fn call_actors(case: &str, counts: &[usize], actors: Vec<ActorRef<NumberMessage>>) {
+    // Shared without a count of its references, which all callers would fight for.
+    let actors: &'static [_] = actors.leak();
     calls(case, counts, |task| {
-        let (actors, mut turn) = (Arc::clone(&actors), task * 7_919);
+        let mut turn = task * 7_919;
         move || {
             turn += 101;
-            let actor = actors[turn % actors.len()].clone();
+            let actor = &actors[turn % actors.len()];
             async move {
-                actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+                actor.call(|reply| NumberMessage::Call(Number { value: 1 }, reply), None).await.unwrap().unwrap();
             }
         }
     })
@@ -68,14 +69,15 @@ async fn call_actors(case: &str, counts: &[usize], actors: Arc<Vec<ActorRef<Echo
 }
 
 async fn call_grains(case: &str, counts: &[usize], context: &ClusterContext, grains: usize) {
-    let grains: Arc<Vec<_>> = Arc::new((0..grains).map(|index| context.grain(("echo", index.to_string()))).collect());
+    let grains: Vec<_> = (0..grains).map(|index| context.grain(("number", index.to_string()))).collect();
+    let grains: &'static [_] = grains.leak();
     calls(case, counts, |task| {
-        let (grains, mut turn) = (Arc::clone(&grains), task * 7_919);
+        let mut turn = task * 7_919;
         move || {
             turn += 101;
-            let (grains, turn) = (Arc::clone(&grains), turn);
+            let grain = &grains[turn % grains.len()];
             async move {
-                let _: Echo = grains[turn % grains.len()].request(Echo::new()).await.unwrap();
+                let _: Number = grain.request(Number { value: 1 }).await.unwrap();
             }
         }
     })
@@ -86,15 +88,15 @@ async fn tell() {
     let mut rates = Vec::new();
     let context = node().await;
     for _ in 0..repetitions() {
-        let grain = context.grain(("echo", "told"));
+        let grain = context.grain(("number", "told"));
         let began = Instant::now();
         for told in 0..TELLS {
-            grain.notify(Echo::new()).await.unwrap();
+            grain.notify(Number { value: 1 }).await.unwrap();
             if told % 1_024 == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        let _: Echo = grain.deadline(Duration::from_secs(60)).request(Echo::new()).await.unwrap();
+        let _: Number = grain.deadline(Duration::from_secs(60)).request(Number { value: 1 }).await.unwrap();
         rates.push(TELLS as f64 / began.elapsed().as_secs_f64());
     }
     report("grain", "tell", "msg/s", rates);
@@ -103,12 +105,12 @@ async fn tell() {
         let actor = spawn().await;
         let began = Instant::now();
         for told in 0..TELLS {
-            actor.cast(EchoMessage::Tell(Echo::new())).unwrap();
+            actor.cast(NumberMessage::Tell(Number { value: 1 })).unwrap();
             if told % 1_024 == 0 {
                 tokio::task::yield_now().await;
             }
         }
-        actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+        actor.call(|reply| NumberMessage::Call(Number { value: 1 }, reply), None).await.unwrap().unwrap();
         rates.push(TELLS as f64 / began.elapsed().as_secs_f64());
     }
     report("ractor", "tell", "msg/s", rates);
@@ -124,7 +126,7 @@ async fn activate() {
             let context = context.clone();
             tokio::spawn(async move {
                 for index in (task..GRAINS).step_by(1_000) {
-                    let _: Echo = context.request(("echo", index.to_string()), Echo::new()).await.unwrap();
+                    let _: Number = context.request(("number", index.to_string()), Number { value: 1 }).await.unwrap();
                 }
             })
         })
@@ -145,7 +147,7 @@ async fn spawn_actors() {
     let began = Instant::now();
     for _ in 0..GRAINS {
         let actor = spawn().await;
-        actor.call(|reply| EchoMessage::Call(Echo::new(), reply), None).await.unwrap().unwrap();
+        actor.call(|reply| NumberMessage::Call(Number { value: 1 }, reply), None).await.unwrap().unwrap();
         actors.push(actor);
     }
     let rate = GRAINS as f64 / began.elapsed().as_secs_f64();
@@ -173,18 +175,16 @@ fn main() {
         Some("spawn") => return run(spawn_actors()),
         _ => {}
     }
-    if wanted("call") {
-        run(async {
-            call_grains("grain", &IN_FLIGHT, &node().await, 1).await;
-            call_actors("ractor", &IN_FLIGHT, Arc::new(vec![spawn().await])).await;
-            call_grains("10k grains", &[1_000], &node().await, 10_000).await;
-            let mut actors = Vec::new();
-            for _ in 0..10_000 {
-                actors.push(spawn().await);
-            }
-            call_actors("10k ractor", &[1_000], Arc::new(actors)).await;
-        });
-    }
+    run(async {
+        call_grains("grain", &IN_FLIGHT, &node().await, 1).await;
+        call_actors("ractor", &IN_FLIGHT, vec![spawn().await]).await;
+        call_grains("10k grains", &[1_000], &node().await, 10_000).await;
+        let mut actors = Vec::new();
+        for _ in 0..10_000 {
+            actors.push(spawn().await);
+        }
+        call_actors("10k ractor", &[1_000], actors).await;
+    });
     if wanted("tell") {
         run(tell());
     }

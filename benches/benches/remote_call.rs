@@ -1,7 +1,6 @@
 //! Grains of another process, called and told over loopback; beside them the bare socket with the same frames.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)] // a benchmark reports by failing
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -44,7 +43,7 @@ async fn told(grain: &GrainRef) -> u64 {
     u64::from_be_bytes(count.data()[..].try_into().unwrap())
 }
 
-async fn tell(context: &ClusterContext, grains: &Arc<Vec<GrainRef>>) {
+async fn tell(context: &ClusterContext, grains: &'static [GrainRef]) {
     let counter = context.grain(("remote", "counter")).deadline(Duration::from_secs(60));
     let mut rates = Vec::new();
     for _ in 0..repetitions() {
@@ -52,7 +51,6 @@ async fn tell(context: &ClusterContext, grains: &Arc<Vec<GrainRef>>) {
         let began = Instant::now();
         let producers: Vec<_> = (0..4)
             .map(|producer| {
-                let grains = Arc::clone(grains);
                 tokio::spawn(async move {
                     for index in (producer..TELLS as usize).step_by(4) {
                         grains[index % GRAINS].notify(Echo::new()).await.unwrap();
@@ -84,36 +82,36 @@ fn main() {
         let config = ClusterConfig::builder("bench").seeds([other.said.as_str()]).build().unwrap();
         let (_cluster, context) = ClusterActor::start_member(config).await.unwrap();
         let grains: Vec<_> = (0..GRAINS).map(|index| context.grain(("remote", format!("g{index}")))).collect();
-        let grains = Arc::new(grains);
-        if wanted("typed") {
+        let grains: &'static [GrainRef] = grains.leak();
+        {
             calls("remote grain", &IN_FLIGHT, |task| {
-                let (grains, mut turn) = (Arc::clone(&grains), task * 31);
+                let mut turn = task * 31;
                 move || {
                     turn += 7;
-                    let (grains, turn) = (Arc::clone(&grains), turn);
+                    let grain = &grains[turn % GRAINS];
                     async move {
-                        let _: Echo = grains[turn % GRAINS].request(Echo::new()).await.unwrap();
+                        let _: Echo = grain.request(Echo::new()).await.unwrap();
                     }
                 }
             })
             .await;
         }
-        if wanted("untyped") {
+        {
             let payload = Bytes::from_static(&[7; gristmill_benches::PAYLOAD]);
             calls("remote grain, untyped", &IN_FLIGHT, |task| {
-                let (grains, payload, mut turn) = (Arc::clone(&grains), payload.clone(), task * 31);
+                let (payload, mut turn) = (payload.clone(), task * 31);
                 move || {
                     turn += 7;
-                    let (grains, payload, turn) = (Arc::clone(&grains), payload.clone(), turn);
+                    let (grain, payload) = (&grains[turn % GRAINS], payload.clone());
                     async move {
-                        grains[turn % GRAINS].request_encoded("bench.Echo", payload).await.unwrap();
+                        grain.request_encoded("bench.Echo", payload).await.unwrap();
                     }
                 }
             })
             .await;
         }
         if wanted("one-way") {
-            tell(&context, &grains).await;
+            tell(&context, grains).await;
         }
     });
 }

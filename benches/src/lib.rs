@@ -1,8 +1,8 @@
 //! What the benchmarks have in common: a closed loop of callers, repetitions, a second process, and one line per figure.
 //!
 //! Each line on standard output is `RESULT`, case, metric, unit, median, least, greatest and repetitions, separated by
-//! tabs. `REPS` (5) is how often each figure is taken, `LOOP_MS` (1000) how long one loop runs, `ONLY` a part of the
-//! case names to run. The machine matters more than the code: compare figures of one run, by their ratio.
+//! tabs. `REPS` (5) is how often each figure is taken, `LOOP_MS` (1000) how long one loop runs, `ONLY` which
+//! figures to take: parts of `case call x1 `, separated by commas. The machine matters more than the code: compare figures of one run, by their ratio.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a benchmark reports by failing
 
 use std::fmt::Display;
@@ -20,10 +20,23 @@ pub const PAYLOAD: usize = 64;
 /// Calls in flight.
 pub const IN_FLIGHT: [usize; 3] = [1, 100, 1_000];
 
-/// The message that is sent and comes back.
+/// A number that is sent and comes back.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Number {
+    /// Any.
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
+}
+
+impl prost::Name for Number {
+    const PACKAGE: &'static str = "bench";
+    const NAME: &'static str = "Number";
+}
+
+/// Bytes that are sent and come back.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Echo {
-    /// Anything.
+    /// Any.
     #[prost(bytes = "bytes", tag = "1")]
     pub payload: bytes::Bytes,
 }
@@ -41,14 +54,15 @@ impl Echo {
     }
 }
 
-/// Answers what it gets, as it is.
+/// Answers a number with that number.
 #[derive(Debug, Default)]
-pub struct EchoGrain(u64);
+pub struct NumberGrain(u64);
 
-impl Grain for EchoGrain {
+impl Grain for NumberGrain {
     async fn receive(&mut self, call: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
-        self.0 += 1;
-        Ok(Reply::encoded("bench.Echo", call.data().clone()))
+        let number = call.decode::<Number>()?;
+        self.0 = self.0.wrapping_add(number.value);
+        Reply::message(&number)
     }
 }
 
@@ -154,6 +168,9 @@ where
     F: Future<Output = ()> + Send,
 {
     for &in_flight in counts {
+        if !wanted(&format!("{case} call x{in_flight} ")) {
+            continue;
+        }
         let mut loads = Vec::new();
         for _ in 0..repetitions() {
             loads.push(closed_loop(in_flight, &caller).await);

@@ -133,20 +133,31 @@ impl<T> PendingCalls<T> {
 
     /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.
     pub fn register(&self, deadline: Instant) -> (CallKey, PendingCall<'_, T>) {
+        self.insert(deadline, None)
+    }
+
+    /// As [`register`](Self::register), for a future that is polled right away: `waker` is the one of that poll, and the
+    /// table is not visited again until there is a result.
+    pub fn register_for(&self, deadline: Instant, waker: &Waker) -> (CallKey, PendingCall<'_, T>) {
+        self.insert(deadline, Some(waker.clone()))
+    }
+
+    fn insert(&self, deadline: Instant, waker: Option<Waker>) -> (CallKey, PendingCall<'_, T>) {
+        let fresh = waker.is_some();
         let home = home_shard();
         let key = {
             let mut shard = lock(self.shard(home));
             shard.generation = shard.generation.checked_add(1).unwrap_or(1);
             shard.earliest = Some(shard.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             let generation = shard.generation;
-            let index = shard.slots.insert(Slot { generation, deadline, state: State::Waiting(None) });
+            let index = shard.slots.insert(Slot { generation, deadline, state: State::Waiting(waker) });
             CallKey::pack(home, index, generation)
         };
         // The sweeper sets this before it looks into the shards for the last time: it sees the slot, or this its rest.
         if self.sweeper_rests.load(Ordering::Acquire) && self.sweeper_rests.swap(false, Ordering::AcqRel) {
             self.sweeper.notify_one();
         }
-        (key, PendingCall { calls: self, key, ended: false })
+        (key, PendingCall { calls: self, key, ended: false, fresh })
     }
 
     /// Ends the call with `result` and wakes who waits for it.
@@ -277,6 +288,8 @@ pub struct PendingCall<'a, T> {
     calls: &'a PendingCalls<T>,
     key: CallKey,
     ended: bool,
+    /// Not polled yet, but its waker is known.
+    fresh: bool,
 }
 
 impl<T> Future for PendingCall<'_, T> {
@@ -286,6 +299,10 @@ impl<T> Future for PendingCall<'_, T> {
     /// When polled after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.ended, "polled after it was ready");
+        if std::mem::take(&mut self.fresh) {
+            // If the result is there already, the waker was woken.
+            return Poll::Pending;
+        }
         let (home, index, generation) = self.key.unpack();
         let mut shard = lock(self.calls.shard(home));
         let Some(slot) = shard.slot(index, generation) else {

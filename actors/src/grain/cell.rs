@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -15,7 +14,6 @@ use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::{KindSettings, OnPanic};
@@ -65,12 +63,12 @@ enum Life<G> {
 }
 
 /// The task of a warm life.
-enum Task {
-    /// It is about to be there. `cut`: it is to be aborted then.
-    Spawning {
-        cut: bool,
-    },
-    Spawned(AbortHandle),
+#[derive(Default)]
+struct Task {
+    /// None until it is spawned.
+    handle: Option<AbortHandle>,
+    /// It was cut off, or is to be once it is spawned.
+    cut: bool,
 }
 
 /// What the task does once the queue is empty.
@@ -97,7 +95,7 @@ impl<G: Grain> Cell<G> {
             settings,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
-                life: Life::Warm { order: Order::Cool, parked: None, task: Task::Spawning { cut: false } },
+                life: Life::Warm { order: Order::Cool, parked: None, task: Task::default() },
                 activated: false,
                 lives: 0,
                 bursts: 1,
@@ -130,10 +128,10 @@ impl<G: Grain> Cell<G> {
         // It may have ended by now, and another one may have begun.
         let current = inner.lives == life;
         if let (true, Life::Warm { task, .. }) = (current, &mut inner.life) {
-            if matches!(task, Task::Spawning { cut: true }) {
+            if task.cut {
                 spawned.abort();
             }
-            *task = Task::Spawned(spawned);
+            task.handle = Some(spawned);
         }
     }
 
@@ -146,12 +144,29 @@ impl<G: Grain> Cell<G> {
             Ok(Ok(grain)) => {
                 self.lock().activated = true;
                 self.context.cluster.activated(self.context.activation);
-                return self.run(grain).await;
+                return self.settle(grain);
             }
             Ok(Err(error)) => error,
             Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
         };
         End::Failed(failure)
+    }
+
+    /// Puts the activated grain to rest, or into a task of its own if there is work already: that task is large, and this
+    /// one is small, because most grains are activated more often than they are busy.
+    fn settle(&self, grain: Box<G>) -> End {
+        let Some(grain) = self.rest(grain) else { return End::Rest };
+        let Some(this) = self.this.upgrade() else { return End::Cut };
+        let mut inner = self.lock();
+        match &mut inner.life {
+            Life::Warm { task, .. } if !task.cut => *task = Task::default(),
+            Life::Warm { .. } | Life::Cold(_) | Life::Gone => return End::Cut,
+        }
+        inner.lives = inner.lives.wrapping_add(1);
+        let (life, cell) = (inner.lives, Arc::clone(&this));
+        drop(inner);
+        this.spawn(life, async move { cell.run(grain).await });
+        End::Rest
     }
 
     async fn run(&self, mut grain: Box<G>) -> End {
@@ -165,17 +180,17 @@ impl<G: Grain> Cell<G> {
                     Some(woken) => grain = woken,
                 },
                 Work::Leave(reason) => {
+                    // Boxed, since it happens once, and its room would be in every task.
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
-                    if goodbye.await.is_err() {
+                    if Box::pin(goodbye).await.is_err() {
                         tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
                     }
                     return End::Left(reason);
                 }
             }
-            let mut now = Instant::now();
             while let Some(mut envelope) = batch.0.pop_front() {
                 self.taken.store(batch.0.len(), Ordering::Relaxed);
-                match (self.turn(&mut grain, &mut envelope, &mut now).await, self.settings.on_panic) {
+                match (self.turn(&mut grain, &mut envelope).await, self.settings.on_panic) {
                     (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
                     (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
                 }
@@ -187,28 +202,14 @@ impl<G: Grain> Cell<G> {
         }
     }
 
-    /// One message. `now` is read anew only when the turn had to wait: turns that never wait share one reading.
-    async fn turn(&self, grain: &mut G, envelope: &mut Envelope, now: &mut Instant) -> Turn {
-        let Envelope { message, data, traceparent, .. } = &*envelope;
-        if envelope.is_stale(*now) {
+    async fn turn(&self, grain: &mut G, envelope: &mut Envelope) -> Turn {
+        if envelope.is_stale() {
             envelope.reply.take().not_delivered(NotDeliveredReason::Expired);
             return Turn::Done;
         }
+        let Envelope { message, data, traceparent, .. } = &*envelope;
         let call = Call { message, data, traceparent: traceparent.as_deref() };
-        let answer = {
-            let mut received = pin!(AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind());
-            let mut waited = false;
-            let answer = poll_fn(|cx| {
-                let poll = received.as_mut().poll(cx);
-                waited |= poll.is_pending();
-                poll
-            })
-            .await;
-            if waited {
-                *now = Instant::now();
-            }
-            answer
-        };
+        let answer = AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind().await;
         let reply = envelope.reply.take();
         match answer {
             Ok(Ok(answer)) => reply.send(Outcome::Response { message: answer.message, data: answer.data }),
@@ -273,7 +274,7 @@ impl<G: Grain> Cell<G> {
                 inner.bursts = inner.bursts.saturating_add(1);
                 let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
                 let order = drain.map_or(idle, Order::Drain);
-                let warm = Life::Warm { order, parked: None, task: Task::Spawning { cut: false } };
+                let warm = Life::Warm { order, parked: None, task: Task::default() };
                 if let Life::Cold(grain) = std::mem::replace(cold, warm) {
                     inner.lives = inner.lives.wrapping_add(1);
                     let (life, cell) = (inner.lives, Arc::clone(&this));
@@ -333,10 +334,11 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        match &mut self.lock().life {
-            Life::Warm { task: Task::Spawned(task), .. } => task.abort(),
-            Life::Warm { task: Task::Spawning { cut }, .. } => *cut = true,
-            Life::Cold(_) | Life::Gone => {}
+        if let Life::Warm { task, .. } = &mut self.lock().life {
+            task.cut = true;
+            if let Some(handle) = &task.handle {
+                handle.abort();
+            }
         }
     }
 

@@ -11,15 +11,24 @@ use tokio::time::Instant;
 pub(crate) struct Envelope {
     pub(crate) message: MessageName,
     pub(crate) data: Bytes,
+    /// Until when the caller waits; of no meaning for a one-way message.
     pub(crate) deadline: Option<Instant>,
     pub(crate) traceparent: Option<String>,
     pub(crate) reply: ReplyTo,
 }
 
 impl Envelope {
-    /// Whether nobody waits for the answer any more: the deadline has passed, or the caller has gone.
-    pub(crate) fn is_stale(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now) || self.reply.is_cancelled()
+    /// Whether nobody waits for the answer any more: the deadline has passed, or the caller has gone. Reads the clock only
+    /// for a caller behind a connection: of those here the sweep of their table knows.
+    pub(crate) fn is_stale(&self) -> bool {
+        match &self.reply.0 {
+            Some(Way::Local(calls, key)) => !calls.is_waiting(*key),
+            Some(Way::Remote(responder)) => {
+                responder.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+            }
+            // Once it was taken in it is handled, however long it had to wait.
+            None => false,
+        }
     }
 }
 
@@ -66,14 +75,6 @@ impl ReplyTo {
     pub(crate) fn not_delivered(self, reason: NotDeliveredReason) {
         if self.0.is_some() {
             self.send(Outcome::NotDelivered { reason: reason.into(), detail: String::new() });
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        match &self.0 {
-            Some(Way::Local(calls, key)) => !calls.is_waiting(*key),
-            Some(Way::Remote(responder)) => responder.is_cancelled(),
-            None => false,
         }
     }
 }

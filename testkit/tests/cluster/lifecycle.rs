@@ -152,11 +152,12 @@ impl ClusterProvider for Broken {
 // proves CX-2.4, CX-3.2, CX-5.1
 #[tokio::test]
 async fn a_start_that_fails_says_why_and_takes_everything_back() {
+    type Expected = fn(&StartError) -> bool;
     let network = MemoryNetwork::new();
     let (running, _) = start(config(&network, "taken")).await;
     let idle = tasks();
     let backend = ProviderError::Backend("down".into());
-    let starts: [(&str, ClusterConfigBuilder, fn(&StartError) -> bool); 5] = [
+    let starts: [(&str, ClusterConfigBuilder, Expected); 5] = [
         ("taken", config(&network, "taken"), |error| matches!(error, StartError::Listen { .. })),
         ("a", config(&network, "a").seeds(["nowhere:1"]), |error| matches!(error, StartError::Join(_))),
         ("a", config(&network, "a").provider(StaticList::new(["b:7"])), |error| {

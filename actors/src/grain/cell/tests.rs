@@ -8,6 +8,7 @@ use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberI
 use gristmill_transport::{Local, LocalPeer, MemoryNetwork, PendingCall, PendingCalls, TransportConfig};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Barrier, Mutex as AsyncMutex, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::*;
 use crate::event::Events;
@@ -64,6 +65,10 @@ impl Grain for Script {
             "refuses" => Err(GrainError::internal("no")),
             "panics" => panic!("told to"),
             "hangs" => std::future::pending().await,
+            "is cut off at its end" => {
+                self.0.cell.get().and_then(Weak::upgrade).unwrap().stop();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -453,6 +458,16 @@ async fn an_activation_that_hangs_is_cut_off_and_its_callers_are_told() {
     bench.cell.stop();
     assert_eq!(refusal(waiting).await, NotDeliveredReason::Stopping);
     assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
+}
+
+#[tokio::test]
+async fn an_activation_that_is_cut_off_when_it_is_done_does_not_go_on_with_the_work_that_waits() {
+    let bench = Bench::start("is cut off at its end", settings()).await;
+    let waiting = bench.send("wait");
+    assert_eq!(refusal(waiting).await, NotDeliveredReason::Stopping);
+    assert!(matches!(bench.report().await, PlacementMessage::Activated(ACTIVATION)));
+    assert!(is_deactivated(&bench.ended().await, DeactivationReason::Unresponsive));
+    assert_eq!(bench.seen.turns(), 0);
 }
 
 #[tokio::test]
