@@ -1,7 +1,7 @@
 //! What happens on a node, as a stream that anybody may read.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -138,21 +138,42 @@ pub enum ClusterEvent {
 
 /// Where a node's parts leave their events.
 #[derive(Debug, Clone)]
-pub(crate) struct Events(broadcast::Sender<ClusterEvent>);
+pub(crate) struct Events {
+    subscribers: broadcast::Sender<ClusterEvent>,
+    over: Arc<Mutex<bool>>,
+}
 
 impl Events {
     pub(crate) fn new(buffer: usize) -> Self {
-        Self(broadcast::Sender::new(buffer))
+        Self { subscribers: broadcast::Sender::new(buffer), over: Arc::default() }
+    }
+
+    /// The same subscribers, for another node: its end is not that of the others.
+    pub(crate) fn another(&self) -> Self {
+        Self { subscribers: self.subscribers.clone(), over: Arc::default() }
     }
 
     pub(crate) fn publish(&self, event: ClusterEvent) {
+        self.publish_unless_over(event, false);
+    }
+
+    /// Publishes an event after which there is none: what still happens while the last connections close is not told.
+    pub(crate) fn publish_last(&self, event: ClusterEvent) {
+        self.publish_unless_over(event, true);
+    }
+
+    fn publish_unless_over(&self, event: ClusterEvent, last: bool) {
         tracing::debug!(?event, "cluster event");
-        // No subscriber is no error.
-        drop(self.0.send(event));
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*over {
+            *over = last;
+            // No subscriber is no error.
+            drop(self.subscribers.send(event));
+        }
     }
 
     pub(crate) fn subscribe(&self) -> EventStream {
-        EventStream { next: ReusableBoxFuture::new(receive(self.0.subscribe())) }
+        EventStream { next: ReusableBoxFuture::new(receive(self.subscribers.subscribe())) }
     }
 }
 
@@ -199,6 +220,22 @@ async fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_comes_after_the_last_event_of_a_node_but_another_nodes_first() {
+        let events = Events::new(8);
+        let mut stream = events.subscribe();
+        let (first, second) = (events.another(), events.another());
+        first.publish(ClusterEvent::Evicted);
+        first.clone().publish_last(ClusterEvent::Shutdown);
+        first.publish(ClusterEvent::Evicted);
+        second.publish_last(ClusterEvent::Shutdown);
+        drop((events, first, second));
+        for event in [ClusterEvent::Evicted, ClusterEvent::Shutdown, ClusterEvent::Shutdown] {
+            assert_eq!(stream.next().await, Some(event));
+        }
+        assert_eq!(stream.next().await, None);
+    }
 
     #[tokio::test]
     async fn a_slow_subscriber_is_told_how_much_it_lost() {

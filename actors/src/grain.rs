@@ -23,6 +23,8 @@ mod envelope;
 mod error;
 mod hosted;
 mod kind;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 

@@ -15,6 +15,7 @@ mod pid_cache;
 mod placement;
 mod provider;
 mod remoting;
+mod timer;
 mod topic;
 
 pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, ClusterState, Shutdown};

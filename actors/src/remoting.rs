@@ -14,6 +14,7 @@ mod endpoint;
 mod router;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use fnv::FnvBuildHasher;
@@ -33,6 +34,8 @@ pub(crate) use self::router::{Router, refuse_unknown};
 pub(crate) struct Remoting {
     endpoints: DashMap<MemberId, Arc<Endpoint>, FnvBuildHasher>,
     dialer: Arc<Dialer>,
+    /// This node shuts down: what is connected now is closed at once.
+    closed: AtomicBool,
 }
 
 /// What every dial of this node has in common.
@@ -57,7 +60,7 @@ impl Dialer {
 
 impl Remoting {
     pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { endpoints: DashMap::default(), dialer: Arc::new(dialer) }
+        Self { endpoints: DashMap::default(), dialer: Arc::new(dialer), closed: AtomicBool::new(false) }
     }
 
     /// The endpoint of a member; made when there is none.
@@ -66,7 +69,17 @@ impl Remoting {
             return Arc::clone(&endpoint);
         }
         let made = self.endpoints.entry(member).or_insert_with(|| Endpoint::member(member, address, &self.dialer));
-        Arc::clone(&made)
+        let endpoint = Arc::clone(&made);
+        drop(made);
+        self.check(member);
+        endpoint
+    }
+
+    /// Forgets a peer again that was added while, or after, all were forgotten.
+    fn check(&self, peer: MemberId) {
+        if self.closed.load(Ordering::SeqCst) {
+            self.forget(peer, "this node shuts down");
+        }
     }
 
     /// The endpoint of a peer that has one.
@@ -98,12 +111,14 @@ impl Remoting {
         });
     }
 
+    /// Forgets every peer, also those that tasks under way still add.
     pub(crate) fn forget_all(&self, reason: &str) {
+        self.closed.store(true, Ordering::SeqCst);
         let peers: Vec<_> = self.endpoints.iter().map(|entry| *entry.key()).collect();
         peers.into_iter().for_each(|peer| self.forget(peer, reason));
     }
 
-    /// Asks whoever listens at `address`, on a control connection that becomes the peer's.
+    /// Asks whoever listens at `address`, on the control connection to it, or on a new one, which becomes the peer's.
     pub(crate) async fn contact<Q: Message + Name, A: Message + Name + Default>(
         &self,
         address: &Address,
@@ -111,10 +126,20 @@ impl Remoting {
         actor: SystemActor,
         deadline: Instant,
     ) -> Result<(MemberId, A), ContactError> {
-        let dialed = tokio::time::timeout_at(deadline, self.dialer.dial(address, Lane::Control, None)).await;
-        let connection = dialed.map_err(|_| ContactError::Unreachable("no answer in time".into()))??;
+        let at = |endpoint: &Endpoint| endpoint.connected(Lane::Control).filter(|_| endpoint.is_at(address));
+        let live = self.endpoints.iter().find_map(|endpoint| at(&endpoint));
+        let connection = match live {
+            Some(connection) => connection,
+            None => {
+                let dialed = tokio::time::timeout_at(deadline, self.dialer.dial(address, Lane::Control, None)).await;
+                let connection = dialed.map_err(|_| ContactError::Unreachable("no answer in time".into()))??;
+                let peer = connection.peer().member;
+                self.endpoint(peer, address).adopt(&connection);
+                self.check(peer);
+                Arc::new(connection)
+            }
+        };
         let peer = connection.peer().member;
-        self.endpoint(peer, address).adopt(&connection);
         let outcome = connection.call(system_request(actor, question), deadline).await;
         Ok((peer, answer(outcome.map_err(NoConnection::from))?))
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill::{
-    ClusterConfig, ClusterConfigBuilder, Kind, MemoryNetwork, MemoryProvider, Shutdown, ShutdownError, StartError,
-    Timing, Topology,
+    ClusterConfig, ClusterConfigBuilder, ClusterIdentity, Kind, MemoryNetwork, MemoryProvider, Shutdown, ShutdownError,
+    StartError, Timing, Topology,
 };
 use tokio::time::Instant;
 
@@ -241,6 +241,16 @@ impl TestCluster {
     /// Lets everything flow again.
     pub fn heal(&self) {
         self.network.heal();
+    }
+
+    /// Identities of a kind that a node owns, as it sees it: always the same ones, for as long as nothing changes.
+    pub fn owned_by<'a>(&'a self, node: usize, kind: &'a str) -> impl Iterator<Item = ClusterIdentity> + 'a {
+        let owner = self.member(node);
+        let named = move |number: u64| ClusterIdentity::new(kind, format!("grain-{number}"));
+        let owned = move |identity: &ClusterIdentity| {
+            owner.context().owner(identity).is_some_and(|member| member.id == owner.id())
+        };
+        (0..100_000).map(named).filter(owned)
     }
 
     /// Whether every running node's topology consists of exactly the running members.

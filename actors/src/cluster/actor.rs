@@ -22,10 +22,10 @@ impl Actor for ClusterActor {
         myself: ActorRef<ClusterMessage>,
         ClusterArguments { config, role }: ClusterArguments,
     ) -> Result<ClusterState, ActorProcessingErr> {
-        let events = config.events.clone();
-        let config = ClusterConfig::clone(&config);
+        let events = config.events.another();
+        let config = ClusterConfig { events: events.clone(), ..ClusterConfig::clone(&config) };
         let failed = |error: crate::StartError| {
-            events.publish(ClusterEvent::StartupFailed { reason: error.to_string() });
+            events.publish_last(ClusterEvent::StartupFailed { reason: error.to_string() });
             // Boxed once only: whoever started it asks for exactly this type.
             Err(error.into())
         };
@@ -91,7 +91,7 @@ impl ClusterState {
     async fn shut_down(&mut self, how: Shutdown) -> Result<(), crate::ShutdownError> {
         let Some(mut started) = self.0.take() else { return Ok(()) };
         let result = started.stop(how).await;
-        started.node.events.publish(match &result {
+        started.node.events.publish_last(match &result {
             Ok(()) => ClusterEvent::Shutdown,
             Err(error) => ClusterEvent::ShutdownFailed { reason: error.to_string() },
         });

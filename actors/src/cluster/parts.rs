@@ -161,10 +161,6 @@ impl Started {
         while let Some((part, cell)) = self.parts.pop() {
             result = result.and(stop(part, &cell).await);
         }
-        node.local_calls.close(|| gristmill_transport::Outcome::unknown("this node has shut down"));
-        node.pids.clear();
-        node.doors.clear();
-        self.sweeper.abort();
         result
     }
 
@@ -175,6 +171,23 @@ impl Started {
             return stop(part, &cell).await;
         }
         Ok(())
+    }
+}
+
+/// Also when the start is given up: whatever has been started ends, though nobody waits for it.
+impl Drop for Started {
+    fn drop(&mut self) {
+        for door in &self.node.doors {
+            door.stop();
+        }
+        for (_, cell) in self.parts.drain(..).rev() {
+            cell.stop(None);
+        }
+        self.node.local_calls.close(|| gristmill_transport::Outcome::unknown("this node has shut down"));
+        self.node.pids.clear();
+        // Each grain knows its node, and the node its grains.
+        self.node.doors.clear();
+        self.sweeper.abort();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::delivery::{TopicMessage, stream_subscriber};
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::remoting::refuse_unknown;
+use crate::timer::Timer;
 use crate::topic;
 
 /// Hands the messages of topics to the subscribers of this node. A slow subscriber delays no other: what finds no
@@ -51,6 +52,7 @@ pub(crate) struct DeliveryState {
     node: Arc<Node>,
     /// By topic; no topic without subscribers.
     subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
+    _renewal: Timer,
 }
 
 impl Actor for DeliveryActor {
@@ -63,8 +65,9 @@ impl Actor for DeliveryActor {
         myself: ActorRef<DeliveryMessage>,
         node: Arc<Node>,
     ) -> Result<DeliveryState, ActorProcessingErr> {
-        myself.send_interval(topic::RENEWAL, || DeliveryMessage::Renew);
-        Ok(DeliveryState { node, subscribers: BTreeMap::new() })
+        let mut renewal = Timer::default();
+        renewal.repeat(&myself, topic::RENEWAL, || DeliveryMessage::Renew);
+        Ok(DeliveryState { node, subscribers: BTreeMap::new(), _renewal: renewal })
     }
 
     async fn handle(

@@ -25,6 +25,7 @@ use crate::member_list::MemberListMessage;
 use crate::member_list::publish::publish;
 use crate::node::Node;
 use crate::remoting::{ContactError, NoConnection, refuse_unknown};
+use crate::timer::Timer;
 
 /// Owns the membership table of a member and publishes its topology.
 pub(crate) struct MemberListActor;
@@ -38,6 +39,7 @@ pub(crate) struct MemberListState {
     joins: HashMap<RequestId, PeerRequest, FnvBuildHasher>,
     joined: Option<oneshot::Sender<Result<(), StartError>>>,
     departed: Option<oneshot::Sender<()>>,
+    timer: Timer,
 }
 
 impl Actor for MemberListActor {
@@ -59,6 +61,7 @@ impl Actor for MemberListActor {
             joins: HashMap::default(),
             joined: None,
             departed: None,
+            timer: Timer::default(),
             node,
         })
     }
@@ -193,7 +196,7 @@ impl MemberListState {
                 });
             }
             Effect::SetTimer { epoch, after } => {
-                myself.send_after(after, move || MemberListMessage::Timer(epoch));
+                self.timer.set(myself, after, move || MemberListMessage::Timer(epoch));
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct FollowerState {
     addresses: Vec<Address>,
     /// Counts the questions; chooses whom to ask.
     asked: usize,
+    /// Whether the last question got no answer.
+    unanswered: bool,
     joined: Option<oneshot::Sender<Result<(), StartError>>>,
     give_up: Instant,
 }
@@ -46,6 +48,7 @@ impl Actor for FollowerActor {
             out: Outbox::new(),
             addresses: Vec::new(),
             asked: 0,
+            unanswered: false,
             joined: None,
             give_up: Instant::now() + node.config.timing.membership.join_timeout,
             node,
@@ -104,8 +107,9 @@ impl FollowerState {
         let turn = self.asked;
         self.asked = turn.wrapping_add(1);
         let (members, addresses) = (topology.members(), &self.addresses);
-        // Every other question goes to an address of the provider, in case all known members are gone.
-        let member = turn.checked_rem(members.len()).and_then(|at| members.get(at)).filter(|_| turn.is_multiple_of(2));
+        // After a failure it is the turn of an address of the provider, in case all known members are gone.
+        let known = !std::mem::take(&mut self.unanswered) || addresses.is_empty();
+        let member = turn.checked_rem(members.len()).and_then(|at| members.get(at)).filter(|_| known);
         let member = member.cloned();
         let address = turn.checked_rem(addresses.len()).and_then(|at| addresses.get(at)).cloned();
         let question = TopologyRequest { known_hash: topology.hash().get() };
@@ -143,6 +147,7 @@ impl FollowerState {
                 }
             }
             Err(reason) => {
+                self.unanswered = true;
                 self.node.metrics.failed_sends.add_one();
                 tracing::debug!(%reason, "no topology");
                 if Instant::now() >= self.give_up

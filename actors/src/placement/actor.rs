@@ -23,6 +23,7 @@ use crate::node::Node;
 use crate::pid_cache::PidCacheMessage;
 use crate::placement::announcer::Announcer;
 use crate::remoting::refuse_unknown;
+use crate::timer::Timer;
 use crate::topic;
 
 /// Owns the activations of one member.
@@ -65,6 +66,7 @@ pub(crate) struct PlacementState {
     waiting: HashMap<RequestId, Requester, FnvBuildHasher>,
     shutdown: Option<oneshot::Sender<usize>>,
     announcer: Announcer,
+    timer: Timer,
 }
 
 /// Who asked for an activation.
@@ -95,6 +97,7 @@ impl Actor for PlacementActor {
             kinds,
             waiting: HashMap::default(),
             shutdown: None,
+            timer: Timer::default(),
         })
     }
 
@@ -213,7 +216,7 @@ impl PlacementState {
                 self.announcer.announce(terminated.to_message(&self.node.me.address));
             }
             Effect::SetTimer(timer) => {
-                myself.send_after(timer.after, move || PlacementMessage::Timer(timer.epoch));
+                self.timer.set(myself, timer.after, move || PlacementMessage::Timer(timer.epoch));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use gristmill_core::Address;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
 
 use crate::member_list::MemberListMessage;
 use crate::node::{Node, Role};
@@ -34,6 +35,18 @@ pub(crate) struct ProviderState {
     provider: Arc<dyn ClusterProvider>,
     found: watch::Receiver<Option<Vec<Address>>>,
     graceful: bool,
+    pump: AbortHandle,
+}
+
+/// A provider that nobody has waited for to start: it is shut down again.
+struct Starting(Option<Arc<dyn ClusterProvider>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take() {
+            tokio::spawn(async move { drop(provider.shutdown(false).await) });
+        }
+    }
 }
 
 impl Actor for ProviderActor {
@@ -48,6 +61,7 @@ impl Actor for ProviderActor {
     ) -> Result<ProviderState, ActorProcessingErr> {
         let provider = Arc::clone(&node.config.provider);
         let (discovery, mut found) = Discovery::new();
+        let mut starting = Starting(Some(Arc::clone(&provider)));
         let started = async {
             match node.role {
                 Role::Member => provider.start_member(&node.me, discovery).await?,
@@ -61,17 +75,19 @@ impl Actor for ProviderActor {
         let addresses = match tokio::time::timeout(PATIENCE, started).await.map_err(late) {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) | Err(error) => {
+                starting.0 = None;
                 drop(provider.shutdown(false).await);
                 return Err(error.into());
             }
         };
         drop(first.send(addresses));
         let (mut changes, pump) = (found.clone(), myself.clone());
-        tokio::spawn(async move {
+        starting.0 = None;
+        let pumping = tokio::spawn(async move {
             while changes.changed().await.is_ok() && pump.cast(ProviderMessage::Rediscover).is_ok() {}
         });
         myself.send_interval(node.config.timing.rediscovery, || ProviderMessage::Rediscover);
-        Ok(ProviderState { node, provider, found, graceful: false })
+        Ok(ProviderState { node, provider, found, graceful: false, pump: pumping.abort_handle() })
     }
 
     async fn handle(
@@ -100,6 +116,7 @@ impl Actor for ProviderActor {
         _: ActorRef<ProviderMessage>,
         state: &mut ProviderState,
     ) -> Result<(), ActorProcessingErr> {
+        state.pump.abort();
         let shutdown = tokio::time::timeout(PATIENCE, state.provider.shutdown(state.graceful)).await;
         if !matches!(shutdown, Ok(Ok(()))) {
             tracing::warn!(?shutdown, "the provider did not shut down in order");

@@ -14,6 +14,8 @@ use crate::remoting::{ContactError, Dialer};
 /// One peer: its connections, read in place by whoever sends.
 pub(crate) struct Endpoint {
     peer: MemberId,
+    /// Where it listens; none for a client.
+    address: Option<Address>,
     lanes: [ArcSwapOption<Connection>; 2],
     /// Who dials; none for a client, which is only reached on the connections that it opened.
     actor: Option<ActorRef<EndpointMessage>>,
@@ -82,18 +84,26 @@ impl Endpoint {
             };
             // Without a name, nothing can fail here but the runtime itself.
             let actor = ActorRuntime::spawn_instant(None, EndpointActor, arguments).ok().map(|(actor, _)| actor);
-            Self { peer, lanes: Default::default(), actor }
+            Self { peer, address: Some(address.clone()), lanes: Default::default(), actor }
         })
     }
 
     /// The endpoint of a client.
     pub(super) fn client(peer: MemberId) -> Arc<Self> {
-        Arc::new(Self { peer, lanes: Default::default(), actor: None })
+        Arc::new(Self { peer, address: None, lanes: Default::default(), actor: None })
     }
 
-    /// Uses this connection from now on.
+    /// Uses this connection from now on, and no other of its lane.
     pub(super) fn adopt(&self, connection: &Connection) {
-        self.lane(connection.peer().lane).store(Some(Arc::new(connection.clone())));
+        let before = self.lane(connection.peer().lane).swap(Some(Arc::new(connection.clone())));
+        if let Some(before) = before {
+            before.close("there is a newer connection");
+        }
+    }
+
+    /// Whether the peer listens there.
+    pub(super) fn is_at(&self, address: &Address) -> bool {
+        self.address.as_ref() == Some(address)
     }
 
     pub(crate) const fn peer(&self) -> MemberId {
@@ -147,6 +157,13 @@ impl Endpoint {
     }
 }
 
+/// A connection lives on without its handles: it is closed with the last who could use it.
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.close("nobody needs it any more");
+    }
+}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint").field("peer", &self.peer).finish_non_exhaustive()
@@ -167,7 +184,18 @@ type Waiter = oneshot::Sender<Result<Arc<Connection>, NoConnection>>;
 
 pub(crate) enum EndpointMessage {
     Connect(Lane, Waiter),
-    Dialed(Lane, Result<Connection, ConnectError>),
+    Dialed(Lane, Result<Fresh, ConnectError>),
+}
+
+/// A connection that nobody has adopted yet. It is closed if nobody does: the endpoint may be forgotten meanwhile.
+pub(crate) struct Fresh(Option<Connection>);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.close("nobody needs it any more");
+        }
+    }
 }
 
 pub(super) struct EndpointState {
@@ -234,6 +262,7 @@ impl Actor for EndpointActor {
                     let peer = state.arguments.peer;
                     tokio::spawn(async move {
                         let dialed = dialer.dial(&address, lane, Some(peer)).await;
+                        let dialed = dialed.map(|connection| Fresh(Some(connection)));
                         drop(myself.cast(EndpointMessage::Dialed(lane, dialed)));
                     });
                 }
@@ -241,7 +270,8 @@ impl Actor for EndpointActor {
             EndpointMessage::Dialed(lane, dialed) => {
                 let dialing = state.lane(lane);
                 let result = match dialed {
-                    Ok(connection) => {
+                    Ok(mut fresh) => {
+                        let Some(connection) = fresh.0.take() else { return Ok(()) };
                         dialing.backoff.reset();
                         dialing.failed = None;
                         endpoint.adopt(&connection);

@@ -12,6 +12,7 @@ use gristmill_messages::cluster::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::grain::{Answer, Call, ErrorCode, GrainContext, GrainError, HostedCall, Reply};
+use crate::timer::Timer;
 use crate::topic::CONFIG;
 use crate::topic::lane::Lane;
 
@@ -36,6 +37,7 @@ pub(super) struct TopicState {
     out: Outbox<Effect, Event>,
     open: HashMap<RequestId, Open, FnvBuildHasher>,
     lanes: BTreeMap<Subscriber, Lane>,
+    timer: Timer,
 }
 
 /// A request that waits for its answer.
@@ -56,7 +58,14 @@ impl Actor for TopicActor {
         context: Arc<GrainContext>,
     ) -> Result<TopicState, ActorProcessingErr> {
         let topic = Topic::new(CONFIG);
-        Ok(TopicState { context, topic, out: Outbox::new(), open: HashMap::default(), lanes: BTreeMap::new() })
+        Ok(TopicState {
+            context,
+            topic,
+            out: Outbox::new(),
+            open: HashMap::default(),
+            lanes: BTreeMap::new(),
+            timer: Timer::default(),
+        })
     }
 
     async fn handle(
@@ -162,7 +171,7 @@ impl TopicState {
                 });
             }
             Effect::SetTimer(timer) => {
-                myself.send_after(timer.after, move || TopicMessage::Timer(timer.epoch));
+                self.timer.set(myself, timer.after, move || TopicMessage::Timer(timer.epoch));
             }
         }
     }

@@ -1,0 +1,126 @@
+//! Calls between two nodes, and what is left of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_messages::ClusterIdentity;
+use gristmill_transport::{Connection, Lane, MemoryNetwork};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::node::Node;
+use crate::{
+    Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, Grain, GrainContext, GrainError, Kind, Reply,
+    RequestError, Shutdown, Timing,
+};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Takes one permit for each message, and for its activation.
+struct Gated(Arc<Semaphore>);
+
+impl Grain for Gated {
+    async fn on_activate(&mut self, _: &GrainContext) -> Result<(), GrainError> {
+        self.0.acquire().await.map_err(GrainError::internal)?.forget();
+        Ok(())
+    }
+
+    async fn receive(&mut self, _: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+        self.0.acquire().await.map_err(GrainError::internal)?.forget();
+        Reply::empty()
+    }
+}
+
+struct Pair {
+    nodes: [(Cluster, ClusterContext); 2],
+    gate: Arc<Semaphore>,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let (network, gate) = (MemoryNetwork::new(), Arc::new(Semaphore::new(0)));
+        let start = async |host: &str, seeds: &[&str]| {
+            let gate = Arc::clone(&gate);
+            let config = ClusterConfig::builder("test")
+                .listen(format!("{host}:7"))
+                .seeds(seeds.iter().copied())
+                .network(Arc::new(network.host(host)))
+                .timing(Timing::test())
+                .kind(Kind::new("gated", move || Gated(Arc::clone(&gate))));
+            ClusterActor::start_member(config.build().unwrap()).await.unwrap()
+        };
+        let nodes = [start("a", &[]).await, start("b", &["a:7"]).await];
+        let pair = Self { nodes, gate };
+        pair.until(|pair| pair.nodes.iter().all(|(_, context)| context.topology().members().len() == 2)).await;
+        pair
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "never happened");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    const fn caller(&self) -> &ClusterContext {
+        &self.nodes[0].1
+    }
+
+    fn node(&self, at: usize) -> &Node {
+        &self.nodes[at].1.node
+    }
+
+    fn owned_by(&self, at: usize) -> ClusterIdentity {
+        let owner = self.nodes[at].1.id();
+        let identities = (0..1_000).map(|number| ClusterIdentity::new("gated", number.to_string()));
+        identities.into_iter().find(|identity| self.caller().owner(identity).unwrap().id == owner).unwrap()
+    }
+
+    /// The caller's data connection to the other node, once there is one.
+    fn connection(&self) -> Option<Arc<Connection>> {
+        self.node(0).remoting.known(self.nodes[1].1.id())?.connected(Lane::Data)
+    }
+
+    /// Calls of the caller that wait for their answer.
+    fn pending(&self) -> usize {
+        self.node(0).local_calls.len() + self.connection().map_or(0, |connection| connection.pending_calls())
+    }
+
+    async fn stop(self) {
+        self.gate.add_permits(Semaphore::MAX_PERMITS / 2);
+        for (cluster, _) in self.nodes {
+            cluster.shutdown(Shutdown::graceful(LONG)).await.unwrap();
+        }
+    }
+}
+
+// proves VA-3.3
+#[tokio::test]
+async fn a_call_that_expired_or_was_dropped_leaves_nothing_pending() {
+    for owner in [0, 1] {
+        let pair = Pair::start().await;
+        pair.gate.add_permits(1);
+        let identity = pair.owned_by(owner);
+        let grain = pair.caller().grain(&identity).deadline(LONG);
+        let call = || {
+            let grain = grain.clone();
+            tokio::spawn(async move { grain.request::<_, ()>(()).await })
+        };
+        let dropped = [call(), call(), call()];
+        pair.until(|pair| pair.pending() == 3).await;
+        dropped.iter().for_each(tokio::task::JoinHandle::abort);
+        pair.until(|pair| pair.pending() == 0).await;
+
+        let short = Duration::from_millis(50);
+        let expired = grain.clone().deadline(short).request::<_, ()>(()).await;
+        assert_eq!(expired, Err(RequestError::DeadlineExceeded(short)));
+        assert_eq!(pair.pending(), 0);
+
+        // The grain still runs the first call; the others are handed back unrun, so that two permits are enough.
+        pair.gate.add_permits(2);
+        call().await.unwrap().unwrap();
+        pair.until(|pair| pair.gate.available_permits() == 0).await;
+        pair.stop().await;
+    }
+}

@@ -1,0 +1,251 @@
+//! The library among ractor actors: a node as an ordinary actor, and an ordinary actor as a grain.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test may fail where it stands
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gristmill::{
+    Answer, ClusterActor, ClusterArguments, ClusterConfig, ClusterContext, ClusterEvent, ClusterMessage,
+    DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, Reply, RequestError,
+    Shutdown, StartError, Timing,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a [`Hosted`] actor is asked; the answer is as many.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Count {
+    #[prost(uint64, tag = "1")]
+    by: u64,
+}
+
+impl prost::Name for Count {
+    const NAME: &'static str = "Count";
+    const PACKAGE: &'static str = "test";
+}
+
+/// What the actor and its test share.
+#[derive(Debug, Default)]
+struct Shared {
+    refuses: AtomicBool,
+    running: AtomicUsize,
+    stopped: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Hosted(Arc<Shared>, Arc<Semaphore>);
+
+struct Hand(HostedCall);
+
+impl From<HostedCall> for Hand {
+    fn from(call: HostedCall) -> Self {
+        Self(call)
+    }
+}
+
+struct Counted {
+    sum: u64,
+    later: Vec<Answer>,
+    context: Arc<GrainContext>,
+}
+
+/// By 0: panics. By 1,000: waits. By 2,000: answers with the next. By 3,000: stops itself.
+impl Actor for Hosted {
+    type Msg = Hand;
+    type State = Counted;
+    type Arguments = Arc<GrainContext>;
+
+    async fn pre_start(&self, _: ActorRef<Hand>, context: Arc<GrainContext>) -> Result<Counted, ActorProcessingErr> {
+        if self.0.refuses.load(Ordering::SeqCst) {
+            return Err("told not to start".into());
+        }
+        self.0.running.fetch_add(1, Ordering::SeqCst);
+        Ok(Counted { sum: 0, later: Vec::new(), context })
+    }
+
+    async fn handle(&self, _: ActorRef<Hand>, Hand(call): Hand, state: &mut Counted) -> Result<(), ActorProcessingErr> {
+        let opened = call.open(|call, answer| (call.decode::<Count>(), answer));
+        let (count, answer) = opened.unwrap();
+        let by = match count {
+            Ok(Count { by }) => by,
+            Err(error) => {
+                answer.send(Err(error.into()));
+                return Ok(());
+            }
+        };
+        assert!(by > 0, "told to panic");
+        match by {
+            1_000 => self.1.acquire().await.unwrap().forget(),
+            2_000 => {
+                state.later.push(answer);
+                return Ok(());
+            }
+            3_000 => state.context.stop(),
+            _ => {}
+        }
+        state.sum += by;
+        for answer in state.later.drain(..).chain([answer]) {
+            answer.send(Reply::message(&Count { by: state.sum }));
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Hand>, _: &mut Counted) -> Result<(), ActorProcessingErr> {
+        self.0.stopped.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn config(kind: Option<Kind>) -> ClusterConfig {
+    let builder = ClusterConfig::builder("test")
+        .listen("a:7")
+        .network(Arc::new(MemoryNetwork::new().host("a")))
+        .timing(Timing::test());
+    match kind {
+        Some(kind) => builder.kind(kind),
+        None => builder,
+    }
+    .build()
+    .unwrap()
+}
+
+async fn count(context: &ClusterContext, by: u64) -> Result<u64, RequestError> {
+    context.grain(("hosted", "a")).deadline(Duration::from_secs(30)).request(Count { by }).await.map(|c: Count| c.by)
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_ractor_actor_is_a_grain_like_any_other() {
+    let (shared, gate) = (Arc::new(Shared::default()), Arc::new(Semaphore::new(0)));
+    let hosted = Hosted(Arc::clone(&shared), Arc::clone(&gate));
+    let kind = Kind::actor("hosted", move || hosted.clone()).mailbox(NonZeroUsize::new(2).unwrap());
+    let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
+    let mut events = context.events();
+
+    assert_eq!(count(&context, 1).await, Ok(1));
+    assert_eq!(count(&context, 2).await, Ok(3), "the same activation");
+    let refused = context.request::<_, Count>(("hosted", "a"), ()).await.unwrap_err();
+    assert!(matches!(refused, RequestError::Rejected(GrainError { code: ErrorCode::Unimplemented, .. })), "{refused}");
+
+    // An answer may be given later.
+    let (later, now) = tokio::join!(count(&context, 2_000), async {
+        tokio::task::yield_now().await;
+        count(&context, 1).await
+    });
+    assert_eq!((later, now), (Ok(4), Ok(4)));
+
+    // A stop handles what is queued, and the next message makes another activation.
+    assert_eq!(count(&context, 3_000).await, Ok(3_004));
+    eventually("it has stopped", || shared.stopped.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(count(&context, 5).await, Ok(5));
+
+    // A panic does not hang its caller, and ends the activation only.
+    assert!(matches!(count(&context, 0).await, Err(RequestError::UnknownOutcome { .. })));
+    assert_eq!(count(&context, 6).await, Ok(6));
+    assert_eq!(shared.running.load(Ordering::SeqCst), 3);
+
+    // The mailbox is bounded: a third message waits with its sender.
+    let before = context.metrics().retries;
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let context = context.clone();
+            tokio::spawn(async move { count(&context, 1_000).await })
+        })
+        .collect();
+    eventually("some find no room", || context.metrics().retries > before + 2).await;
+    gate.add_permits(4);
+    let mut sums = Vec::new();
+    for waiting in waiting {
+        sums.push(waiting.await.unwrap().unwrap());
+    }
+    sums.sort_unstable();
+    assert_eq!(sums, [1_006, 2_006, 3_006, 4_006]);
+
+    // One that does not end is cut off.
+    let stuck = tokio::spawn({
+        let context = context.clone();
+        async move { count(&context, 1_000).await }
+    });
+    eventually("it takes the message", || !stuck.is_finished()).await;
+    let shutdown = cluster.shutdown(Shutdown::graceful(Duration::from_millis(200))).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), stuck).await.expect("its caller still waits").unwrap();
+    assert!(shutdown.is_err() && answer.is_err(), "{shutdown:?} {answer:?}");
+
+    let mut ends = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            ClusterEvent::ActivationTerminated { reason, .. } => ends.push(reason),
+            ClusterEvent::Shutdown | ClusterEvent::ShutdownFailed { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(ends.first(), Some(&DeactivationReason::Stopped));
+    assert_eq!(ends.len(), 3, "{ends:?}");
+}
+
+#[tokio::test]
+async fn an_actor_that_does_not_start_fails_its_activation_at_once() {
+    let shared = Arc::new(Shared { refuses: AtomicBool::new(true), ..Shared::default() });
+    let hosted = Hosted(Arc::clone(&shared), Arc::new(Semaphore::new(0)));
+    let kind = Kind::actor("hosted", move || hosted.clone());
+    let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
+    match count(&context, 1).await.unwrap_err() {
+        RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains("told not to start"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    shared.refuses.store(false, Ordering::SeqCst);
+    assert_eq!(count(&context, 1).await, Ok(1));
+    cluster.shutdown(Shutdown::graceful(GRACE)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_is_an_ordinary_actor() {
+    let (node, ended) = Actor::spawn(None, ClusterActor, ClusterArguments::member(config(None))).await.unwrap();
+    let context = ractor::call!(node, ClusterMessage::Context).unwrap();
+    assert_eq!(context.topology().members().len(), 1);
+    let down = ractor::call!(node, |reply| ClusterMessage::Shutdown(Shutdown::graceful(GRACE), reply)).unwrap();
+    assert_eq!(down, Ok(()));
+    ended.await.unwrap();
+    assert_eq!(context.members().await.unwrap_err(), RequestError::NotRunning);
+
+    // Stopped without a word, it takes everything down too.
+    let config = config(None);
+    let mut events = config.events();
+    let (node, ended) = Actor::spawn(None, ClusterActor, ClusterArguments::member(config)).await.unwrap();
+    node.stop(None);
+    ended.await.unwrap();
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    assert_eq!(last, Some(ClusterEvent::Shutdown));
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_start_fails_its_spawn_with_the_reason() {
+    let nobody = ClusterConfig::builder("test")
+        .listen("a:7")
+        .network(Arc::new(MemoryNetwork::new().host("a")))
+        .timing(Timing::test())
+        .seeds(["nowhere:1"])
+        .build()
+        .unwrap();
+    match Actor::spawn(None, ClusterActor, ClusterArguments::member(nobody)).await {
+        Err(SpawnErr::StartupFailed(cause)) => {
+            assert!(matches!(cause.downcast_ref::<StartError>(), Some(StartError::Join(_))), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
