@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::{
@@ -70,6 +71,11 @@ impl ClusterContext {
 
     /// The grain of this name, to call it with other options than the defaults, or again and again.
     pub fn grain(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
+        GrainRef { keeps: true, ..self.once(identity) }
+    }
+
+    /// The grain of this name, for a single call.
+    fn once(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
         let identity = Arc::new(identity.into());
         GrainRef {
             hash: identity.stable_hash(),
@@ -78,6 +84,8 @@ impl ClusterContext {
             idempotent: false,
             traceparent: None,
             cluster: self.clone(),
+            kept: ArcSwapOption::empty(),
+            keeps: false,
         }
     }
 
@@ -93,7 +101,7 @@ impl ClusterContext {
         M: Message + Name,
         R: Message + Name + Default,
     {
-        self.grain(identity).request(message).await
+        self.once(identity).request(message).await
     }
 
     /// Sends `message` to a grain, one-way: waits for room in its mailbox or in the connection to its member, not for
@@ -106,7 +114,7 @@ impl ClusterContext {
         identity: impl Into<ClusterIdentity>,
         message: M,
     ) -> Result<(), RequestError> {
-        self.grain(identity).notify(message).await
+        self.once(identity).notify(message).await
     }
 
     /// The newest topology: the active members, their hash, the block list.
@@ -170,8 +178,10 @@ impl ClusterContext {
     }
 }
 
-/// A grain by its name, with the options of calls to it. A cheap clone; holds no connection and no activation.
-#[derive(Debug, Clone)]
+/// A grain by its name, with the options of calls to it. A cheap clone.
+///
+/// It remembers where the grain was, which keeps nothing there alive, and looks again when the grain has gone.
+#[derive(Debug)]
 pub struct GrainRef {
     cluster: ClusterContext,
     identity: Arc<ClusterIdentity>,
@@ -179,6 +189,25 @@ pub struct GrainRef {
     timeout: Duration,
     idempotent: bool,
     traceparent: Option<String>,
+    /// Where the grain was the last time, so that a loop of calls looks nothing up; forgotten when an attempt fails.
+    kept: ArcSwapOption<Pid>,
+    /// Not worth it for a single call.
+    keeps: bool,
+}
+
+impl Clone for GrainRef {
+    fn clone(&self) -> Self {
+        Self {
+            cluster: self.cluster.clone(),
+            identity: Arc::clone(&self.identity),
+            hash: self.hash,
+            timeout: self.timeout,
+            idempotent: self.idempotent,
+            traceparent: self.traceparent.clone(),
+            kept: ArcSwapOption::new(self.kept.load_full()),
+            keeps: self.keeps,
+        }
+    }
 }
 
 impl GrainRef {
@@ -263,6 +292,7 @@ impl GrainRef {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Attempt(failure)) => failure,
             };
+            self.kept.store(None);
             if matches!(failure, Input::Failed(AttemptFailure::Unresolved(_))) {
                 node.metrics.unresolved.add_one();
             }
@@ -297,7 +327,17 @@ impl GrainRef {
             *tried = Some(pid.activation());
             self.begin(pid, name, encode, expect, deadline, cx.waker())
         };
-        let known = |cx: &mut Context<'_>| node.pids.with(self.hash, &self.identity, |pid| begin(pid, encode, cx));
+        let known = |cx: &mut Context<'_>| {
+            if let Some(pid) = &*self.kept.load() {
+                return Some(begin(pid, encode, cx));
+            }
+            node.pids.with(self.hash, &self.identity, |pid| {
+                if self.keeps {
+                    self.kept.store(Some(Arc::new(pid.clone())));
+                }
+                begin(pid, encode, cx)
+            })
+        };
         let begun = match poll_once(known).await {
             Some(begun) => begun?,
             None => {
@@ -345,7 +385,7 @@ impl GrainRef {
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
                 let (key, answered) = calls.register_for(deadline, waker);
-                let reply = ReplyTo::local(Arc::clone(calls), key);
+                let reply = ReplyTo::local(calls.completer(key));
                 door.deliver(self.envelope(name, encode(), deadline, reply))?;
                 Ok(Begun::Answered(answered))
             }

@@ -69,5 +69,5 @@ pub use gristmill_core::session::{LocalPeer, Peer, Refusal, RefusalKind, Secret}
 pub use gristmill_messages::remote::Lane;
 pub use network::{Listener, MemoryHost, MemoryNetwork, Network, Stream, TcpNetwork};
 pub use outcome::Outcome;
-pub use pending::{CallKey, Expired, PendingCall, PendingCalls};
+pub use pending::{CallKey, Completer, Expired, PendingCall, PendingCalls};
 pub use request::{Handler, IncomingRequest, OutgoingRequest, Responder, Target};

@@ -29,8 +29,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -91,18 +91,24 @@ struct Slot<T> {
     state: State<T>,
 }
 
-/// A cache line of its own, and the next one, which processors fetch along: threads do not meet in it by accident.
-#[repr(align(128))]
-struct Padded<T>(Mutex<Shard<T>>);
-
+/// The calls of one home. Those who complete them share it, not the whole table, so that they meet only who they have to
+/// do with.
 struct Shard<T> {
+    slots: Mutex<Slots<T>>,
+    /// Calls that ended before their result came. Zero: everybody waits who was not answered.
+    abandoned: AtomicUsize,
+    /// Keeps what is allocated next to this off its cache line.
+    _apart: [u64; 8],
+}
+
+struct Slots<T> {
     slots: Slab<Slot<T>>,
     generation: u32,
     /// No waiting call of this shard has an earlier deadline.
     earliest: Option<Instant>,
 }
 
-impl<T> Shard<T> {
+impl<T> Slots<T> {
     fn slot(&mut self, index: usize, generation: u32) -> Option<&mut Slot<T>> {
         self.slots.get_mut(index).filter(|slot| slot.generation == generation)
     }
@@ -110,9 +116,7 @@ impl<T> Shard<T> {
 
 /// A table of calls that wait for a result of type `T`.
 pub struct PendingCalls<T> {
-    shards: [Padded<T>; SHARDS],
-    /// Calls that ended before their result came. Zero: everybody waits who was not answered.
-    abandoned: AtomicUsize,
+    shards: [Arc<Shard<T>>; SHARDS],
     /// The sweeper sleeps until a call is registered.
     sweeper_rests: AtomicBool,
     sweeper: Notify,
@@ -122,13 +126,9 @@ impl<T> PendingCalls<T> {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        let shard = |_| Padded(Mutex::new(Shard { slots: Slab::new(), generation: 0, earliest: None }));
-        Self {
-            shards: std::array::from_fn(shard),
-            abandoned: AtomicUsize::new(0),
-            sweeper_rests: AtomicBool::new(true),
-            sweeper: Notify::new(),
-        }
+        let slots = || Mutex::new(Slots { slots: Slab::new(), generation: 0, earliest: None });
+        let shard = |_| Arc::new(Shard { slots: slots(), abandoned: AtomicUsize::new(0), _apart: [0; 8] });
+        Self { shards: std::array::from_fn(shard), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
     }
 
     /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.
@@ -146,7 +146,7 @@ impl<T> PendingCalls<T> {
         let fresh = waker.is_some();
         let home = home_shard();
         let key = {
-            let mut shard = lock(self.shard(home));
+            let mut shard = lock(&self.shard(home).slots);
             shard.generation = shard.generation.checked_add(1).unwrap_or(1);
             shard.earliest = Some(shard.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             let generation = shard.generation;
@@ -165,42 +165,20 @@ impl<T> PendingCalls<T> {
     /// # Errors
     /// Gives the result back when the call has ended before, or never was.
     pub fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
-        let (home, index, generation) = key.unpack();
-        let mut shard = lock(self.shard(home));
-        let Some(State::Waiting(waker)) = shard.slot(index, generation).map(|slot| &mut slot.state) else {
-            drop(shard);
-            let less = |abandoned: usize| Some(abandoned.saturating_sub(1));
-            let _ = self.abandoned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
-            return Err(result);
-        };
-        let waker = waker.take();
-        if let Some(slot) = shard.slot(index, generation) {
-            slot.state = State::Done(result);
-        }
-        drop(shard);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        Ok(())
+        self.shard(key.unpack().0).complete(key, result)
     }
 
-    /// Whether somebody still waits for the result. To be asked by who will complete the call: costs next to nothing
-    /// while no caller has given up.
+    /// The right to end one call, to be kept by who will answer it.
     #[must_use]
-    pub fn is_waiting(&self, key: CallKey) -> bool {
-        if self.abandoned.load(Ordering::Acquire) == 0 {
-            return true;
-        }
-        let (home, index, generation) = key.unpack();
-        let mut shard = lock(self.shard(home));
-        shard.slot(index, generation).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
+    pub fn completer(&self, key: CallKey) -> Completer<T> {
+        Completer { shard: Arc::clone(self.shard(key.unpack().0)), key }
     }
 
     /// Ends every call whose deadline is not after `now`, and says how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut expired = Vec::new();
-        for Padded(shard) in &self.shards {
-            let mut shard = lock(shard);
+        for Shard { slots, abandoned, .. } in self.shards.iter().map(|shard| &**shard) {
+            let mut shard = lock(slots);
             if shard.earliest.is_none_or(|earliest| earliest > now) {
                 continue;
             }
@@ -210,6 +188,7 @@ impl<T> PendingCalls<T> {
                 if slot.deadline <= now {
                     expired.push(waker.take());
                     slot.state = State::Expired;
+                    abandoned.fetch_add(1, Ordering::AcqRel);
                 } else {
                     earliest = Some(earliest.map_or(slot.deadline, |earliest| earliest.min(slot.deadline)));
                 }
@@ -217,7 +196,6 @@ impl<T> PendingCalls<T> {
             shard.earliest = earliest;
         }
         let count = expired.len();
-        self.abandoned.fetch_add(count, Ordering::AcqRel);
         expired.into_iter().flatten().for_each(Waker::wake);
         count
     }
@@ -225,8 +203,8 @@ impl<T> PendingCalls<T> {
     /// Ends every waiting call with a result of `result`. Calls registered afterwards are not affected.
     pub fn close(&self, mut result: impl FnMut() -> T) {
         let mut closed = Vec::new();
-        for Padded(shard) in &self.shards {
-            for (_, slot) in &mut lock(shard).slots {
+        for shard in &self.shards {
+            for (_, slot) in &mut lock(&shard.slots).slots {
                 if let State::Waiting(waker) = &mut slot.state {
                     closed.push(waker.take());
                     slot.state = State::Done(result());
@@ -239,13 +217,13 @@ impl<T> PendingCalls<T> {
     /// Calls whose future still exists.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|Padded(shard)| lock(shard).slots.len()).sum()
+        self.shards.iter().map(|shard| lock(&shard.slots).slots.len()).sum()
     }
 
     /// Whether no call is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|Padded(shard)| lock(shard).slots.is_empty())
+        self.shards.iter().all(|shard| lock(&shard.slots).slots.is_empty())
     }
 
     /// Expires calls `every` so often while there are any, and rests while there are none. Never returns; run it once
@@ -265,8 +243,63 @@ impl<T> PendingCalls<T> {
     }
 
     #[expect(clippy::indexing_slicing, reason = "a shard number is masked to the length of the array")]
-    fn shard(&self, home: usize) -> &Mutex<Shard<T>> {
-        &self.shards[home & (SHARDS - 1)].0
+    fn shard(&self, home: usize) -> &Arc<Shard<T>> {
+        &self.shards[home & (SHARDS - 1)]
+    }
+}
+
+impl<T> Shard<T> {
+    fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
+        let (_, index, generation) = key.unpack();
+        let mut shard = lock(&self.slots);
+        let Some(State::Waiting(waker)) = shard.slot(index, generation).map(|slot| &mut slot.state) else {
+            drop(shard);
+            let less = |abandoned: usize| Some(abandoned.saturating_sub(1));
+            let _ = self.abandoned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
+            return Err(result);
+        };
+        let waker = waker.take();
+        if let Some(slot) = shard.slot(index, generation) {
+            slot.state = State::Done(result);
+        }
+        drop(shard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The right to end one call of a [`PendingCalls`].
+pub struct Completer<T> {
+    shard: Arc<Shard<T>>,
+    key: CallKey,
+}
+
+impl<T> Completer<T> {
+    /// Ends the call with `result` and wakes who waits for it.
+    ///
+    /// # Errors
+    /// Gives the result back when the call has ended before.
+    pub fn complete(self, result: T) -> Result<(), T> {
+        self.shard.complete(self.key, result)
+    }
+
+    /// Whether somebody still waits for the result. Costs next to nothing while no caller has given up.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        if self.shard.abandoned.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let (_, index, generation) = self.key.unpack();
+        let mut shard = lock(&self.shard.slots);
+        shard.slot(index, generation).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
+    }
+}
+
+impl<T> fmt::Debug for Completer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -304,7 +337,7 @@ impl<T> Future for PendingCall<'_, T> {
             return Poll::Pending;
         }
         let (home, index, generation) = self.key.unpack();
-        let mut shard = lock(self.calls.shard(home));
+        let mut shard = lock(&self.calls.shard(home).slots);
         let Some(slot) = shard.slot(index, generation) else {
             // Only this future removes the slot, and then it has ended.
             return Poll::Ready(Err(Expired));
@@ -332,12 +365,12 @@ impl<T> Drop for PendingCall<'_, T> {
             return;
         }
         let (home, index, generation) = self.key.unpack();
-        let mut shard = lock(self.calls.shard(home));
+        let mut shard = lock(&self.calls.shard(home).slots);
         let slot = shard.slot(index, generation).is_some().then(|| shard.slots.remove(index));
         // A waker and a result may run any code when they are dropped: not under the lock.
         drop(shard);
         if slot.as_ref().is_some_and(|slot| matches!(slot.state, State::Waiting(_))) {
-            self.calls.abandoned.fetch_add(1, Ordering::AcqRel);
+            self.calls.shard(home).abandoned.fetch_add(1, Ordering::AcqRel);
         }
         drop(slot);
     }

@@ -42,6 +42,8 @@ struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
     activated: bool,
+    /// Cut off: whatever the task is about to do, it ends instead.
+    stopped: bool,
     /// Counts the warm lives.
     lives: u32,
     /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
@@ -54,21 +56,12 @@ struct Inner<G> {
 /// | `Cold` | `Warm` (a message, or the order to drain) |
 /// | `Gone` | none |
 enum Life<G> {
-    /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: Task },
+    /// A task owns the grain, which is about to be spawned while there is no handle to it.
+    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
     Gone,
-}
-
-/// The task of a warm life.
-#[derive(Default)]
-struct Task {
-    /// None until it is spawned.
-    handle: Option<AbortHandle>,
-    /// It was cut off, or is to be once it is spawned.
-    cut: bool,
 }
 
 /// What the task does once the queue is empty.
@@ -95,8 +88,9 @@ impl<G: Grain> Cell<G> {
             settings,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
-                life: Life::Warm { order: Order::Cool, parked: None, task: Task::default() },
+                life: Life::Warm { order: Order::Cool, parked: None, task: None },
                 activated: false,
+                stopped: false,
                 lives: 0,
                 bursts: 1,
             }),
@@ -125,13 +119,13 @@ impl<G: Grain> Cell<G> {
         });
         let spawned = spawned.abort_handle();
         let mut inner = self.lock();
+        if inner.stopped {
+            return spawned.abort();
+        }
         // It may have ended by now, and another one may have begun.
         let current = inner.lives == life;
         if let (true, Life::Warm { task, .. }) = (current, &mut inner.life) {
-            if task.cut {
-                spawned.abort();
-            }
-            task.handle = Some(spawned);
+            *task = Some(spawned);
         }
     }
 
@@ -158,8 +152,9 @@ impl<G: Grain> Cell<G> {
         let Some(grain) = self.rest(grain) else { return End::Rest };
         let Some(this) = self.this.upgrade() else { return End::Cut };
         let mut inner = self.lock();
+        let stopped = inner.stopped;
         match &mut inner.life {
-            Life::Warm { task, .. } if !task.cut => *task = Task::default(),
+            Life::Warm { task, .. } if !stopped => *task = None,
             Life::Warm { .. } | Life::Cold(_) | Life::Gone => return End::Cut,
         }
         inner.lives = inner.lives.wrapping_add(1);
@@ -179,6 +174,7 @@ impl<G: Grain> Cell<G> {
                     None => return End::Rest,
                     Some(woken) => grain = woken,
                 },
+                Work::End => return End::Cut,
                 Work::Leave(reason) => {
                     // Boxed, since it happens once, and its room would be in every task.
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
@@ -226,6 +222,9 @@ impl<G: Grain> Cell<G> {
 
     fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>) -> Poll<Work> {
         let mut inner = self.lock();
+        if inner.stopped {
+            return Poll::Ready(Work::End);
+        }
         if !inner.queue.is_empty() {
             std::mem::swap(&mut inner.queue, batch);
             self.taken.store(batch.len(), Ordering::Relaxed);
@@ -245,7 +244,7 @@ impl<G: Grain> Cell<G> {
     /// Puts the grain to rest, unless there is work again.
     fn rest(&self, grain: Box<G>) -> Option<Box<G>> {
         let mut inner = self.lock();
-        if inner.queue.is_empty() && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
+        if inner.queue.is_empty() && !inner.stopped && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
             inner.queue = VecDeque::new();
             inner.life = Life::Cold(grain);
             return None;
@@ -274,7 +273,7 @@ impl<G: Grain> Cell<G> {
                 inner.bursts = inner.bursts.saturating_add(1);
                 let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
                 let order = drain.map_or(idle, Order::Drain);
-                let warm = Life::Warm { order, parked: None, task: Task::default() };
+                let warm = Life::Warm { order, parked: None, task: None };
                 if let Life::Cold(grain) = std::mem::replace(cold, warm) {
                     inner.lives = inner.lives.wrapping_add(1);
                     let (life, cell) = (inner.lives, Arc::clone(&this));
@@ -310,6 +309,7 @@ impl<G: Grain> Door for Cell<G> {
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         match &inner.life {
+            _ if inner.stopped => return Err(Refused::new(envelope, NotDeliveredReason::Stopping)),
             Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
                 return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
             }
@@ -334,11 +334,18 @@ impl<G: Grain> Door for Cell<G> {
     }
 
     fn stop(&self) {
-        if let Life::Warm { task, .. } = &mut self.lock().life {
-            task.cut = true;
-            if let Some(handle) = &task.handle {
-                handle.abort();
+        let mut inner = self.lock();
+        inner.stopped = true;
+        if let Life::Warm { task, .. } = &inner.life {
+            if let Some(task) = task {
+                task.abort();
             }
+            return;
+        }
+        if let Life::Cold(grain) = std::mem::replace(&mut inner.life, Life::Gone) {
+            drop(inner);
+            drop(grain);
+            self.release(End::Cut);
         }
     }
 
@@ -380,6 +387,7 @@ impl<G> fmt::Debug for Cell<G> {
 enum Work {
     Turns,
     Rest,
+    End,
     Leave(DeactivationReason),
 }
 

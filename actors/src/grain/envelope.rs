@@ -1,9 +1,7 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::MessageName;
-use gristmill_transport::{CallKey, Outcome, PendingCalls, Responder};
+use gristmill_transport::{Completer, Outcome, Responder};
 use tokio::time::Instant;
 
 /// A message on its way into a mailbox, with the way back for its answer.
@@ -22,7 +20,7 @@ impl Envelope {
     /// for a caller behind a connection: of those here the sweep of their table knows.
     pub(crate) fn is_stale(&self) -> bool {
         match &self.reply.0 {
-            Some(Way::Local(calls, key)) => !calls.is_waiting(*key),
+            Some(Way::Local(call)) => !call.is_waiting(),
             Some(Way::Remote(responder)) => {
                 responder.is_cancelled() || self.deadline.is_some_and(|deadline| deadline <= Instant::now())
             }
@@ -39,7 +37,7 @@ pub(crate) struct ReplyTo(Option<Way>);
 #[derive(Debug)]
 enum Way {
     /// A caller on this node.
-    Local(Arc<PendingCalls<Outcome>>, CallKey),
+    Local(Completer<Outcome>),
     /// A caller behind a connection.
     Remote(Responder),
 }
@@ -50,8 +48,8 @@ impl ReplyTo {
         Self(None)
     }
 
-    pub(crate) const fn local(calls: Arc<PendingCalls<Outcome>>, key: CallKey) -> Self {
-        Self(Some(Way::Local(calls, key)))
+    pub(crate) const fn local(call: Completer<Outcome>) -> Self {
+        Self(Some(Way::Local(call)))
     }
 
     pub(crate) const fn remote(responder: Responder) -> Self {
@@ -66,7 +64,7 @@ impl ReplyTo {
     pub(crate) fn send(mut self, outcome: Outcome) {
         match self.0.take() {
             // The caller has gone when its slot has: nobody is left to tell.
-            Some(Way::Local(calls, key)) => drop(calls.complete(key, outcome)),
+            Some(Way::Local(call)) => drop(call.complete(outcome)),
             Some(Way::Remote(responder)) => responder.respond(outcome),
             None => {}
         }
@@ -82,9 +80,9 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         // A dropped `Responder` answers by itself.
-        if let Some(Way::Local(calls, key)) = self.0.take() {
+        if let Some(Way::Local(call)) = self.0.take() {
             let detail = "the grain ended without an answer".into();
-            drop(calls.complete(key, Outcome::UnknownOutcome { detail }));
+            drop(call.complete(Outcome::UnknownOutcome { detail }));
         }
     }
 }

@@ -1,5 +1,4 @@
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Wake;
 
 use super::*;
@@ -179,16 +178,34 @@ fn threads_complete_each_others_calls_without_losing_any() {
 #[test]
 fn who_completes_a_call_can_ask_whether_anybody_waits() {
     let calls = PendingCalls::new();
-    let (waiting, _call) = calls.register(soon());
-    let (dropped, call) = calls.register(soon());
-    assert!(calls.is_waiting(waiting) && calls.is_waiting(dropped));
+    let (key, _call) = calls.register(soon());
+    let waiting = calls.completer(key);
+    let (key, call) = calls.register(soon());
+    let dropped = calls.completer(key);
+    assert!(waiting.is_waiting() && dropped.is_waiting());
     drop(call);
-    assert!(calls.is_waiting(waiting) && !calls.is_waiting(dropped));
-    assert_eq!(calls.complete(dropped, 1), Err(1));
-    assert!(calls.is_waiting(waiting));
+    assert!(waiting.is_waiting() && !dropped.is_waiting());
+    assert_eq!(dropped.complete(1), Err(1));
+    assert!(waiting.is_waiting());
 
     let now = Instant::now();
-    let (expired, _call) = calls.register(now);
+    let (key, _call) = calls.register(now);
+    let expired = calls.completer(key);
     assert_eq!(calls.expire(now), 1);
-    assert!(calls.is_waiting(waiting) && !calls.is_waiting(expired));
+    assert!(waiting.is_waiting() && !expired.is_waiting());
+}
+
+#[tokio::test]
+async fn a_call_that_was_registered_with_its_waker_ends_when_its_result_is_already_there() {
+    let calls = PendingCalls::new();
+    let mut begun = None;
+    let result = std::future::poll_fn(|context| {
+        let call = begun.get_or_insert_with(|| {
+            let (key, call) = calls.register_for(soon(), context.waker());
+            calls.complete(key, 1).unwrap();
+            call
+        });
+        Pin::new(call).poll(context)
+    });
+    assert_eq!(result.await, Ok(1));
 }
