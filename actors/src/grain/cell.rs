@@ -44,6 +44,8 @@ struct Inner<G> {
     activated: bool,
     /// Cut off: whatever the task is about to do, it ends instead.
     stopped: bool,
+    /// Counts the warm lives.
+    lives: u32,
     /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
     bursts: u8,
 }
@@ -54,8 +56,8 @@ struct Inner<G> {
 /// | `Cold` | `Warm` (a message, or the order to drain) |
 /// | `Gone` | none |
 enum Life<G> {
-    /// A task owns the grain.
-    Warm { order: Order, parked: Option<Waker>, task: AbortHandle },
+    /// A task owns the grain, which is about to be spawned while there is no handle to it.
+    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
     /// The grain rests here.
     Cold(Box<G>),
     /// The activation has ended.
@@ -86,18 +88,17 @@ impl<G: Grain> Cell<G> {
             settings,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
-                life: Life::Gone,
+                life: Life::Warm { order: Order::Cool, parked: None, task: None },
                 activated: false,
                 stopped: false,
+                lives: 0,
                 bursts: 1,
             }),
             taken: AtomicUsize::new(0),
             idle_sweeps: AtomicU32::new(0),
         });
         let this = Arc::clone(&cell);
-        let mut inner = cell.lock();
-        inner.life = cell.warm(Order::Cool, async move { this.activate(grain).await });
-        drop(inner);
+        cell.spawn(0, async move { this.activate(grain).await });
         cell
     }
 
@@ -106,17 +107,26 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what it had
-    /// taken, are dropped, and then the cell is released. To be called under the lock, so that nobody sees a warm cell
-    /// without its task.
-    fn warm(self: &Arc<Self>, order: Order, work: impl Future<Output = End> + Send + 'static) -> Life<G> {
+    /// Begins a warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what
+    /// it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime that has ended
+    /// drops all of that at once.
+    fn spawn(self: &Arc<Self>, life: u32, work: impl Future<Output = End> + Send + 'static) {
         // A tuple is dropped from its first field to its last.
         let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
-        let task = tokio::spawn(async move {
+        let spawned = tokio::spawn(async move {
             let (work, mut leaving) = live;
             leaving.end = work.await;
         });
-        Life::Warm { order, parked: None, task: task.abort_handle() }
+        let spawned = spawned.abort_handle();
+        let mut inner = self.lock();
+        if inner.stopped {
+            return spawned.abort();
+        }
+        // It may have ended by now, and another one may have begun.
+        let current = inner.lives == life;
+        if let (true, Life::Warm { task, .. }) = (current, &mut inner.life) {
+            *task = Some(spawned);
+        }
     }
 
     async fn activate(&self, grain: impl FnOnce() -> G) -> End {
@@ -139,17 +149,18 @@ impl<G: Grain> Cell<G> {
     /// Puts the activated grain to rest, or into a task of its own if there is work already: that task is large, and this
     /// one is small, because most grains are activated more often than they are busy.
     fn settle(&self, grain: Box<G>) -> End {
-        if let Some(grain) = self.rest(grain) {
-            let Some(this) = self.this.upgrade() else { return End::Cut };
-            let mut inner = self.lock();
-            if inner.stopped {
-                return End::Cut;
-            }
-            if let Life::Warm { order, .. } = inner.life {
-                let cell = Arc::clone(&this);
-                inner.life = this.warm(order, async move { cell.run(grain).await });
-            }
+        let Some(grain) = self.rest(grain) else { return End::Rest };
+        let Some(this) = self.this.upgrade() else { return End::Cut };
+        let mut inner = self.lock();
+        let stopped = inner.stopped;
+        match &mut inner.life {
+            Life::Warm { task, .. } if !stopped => *task = None,
+            Life::Warm { .. } | Life::Cold(_) | Life::Gone => return End::Cut,
         }
+        inner.lives = inner.lives.wrapping_add(1);
+        let (life, cell) = (inner.lives, Arc::clone(&this));
+        drop(inner);
+        this.spawn(life, async move { cell.run(grain).await });
         End::Rest
     }
 
@@ -261,9 +272,13 @@ impl<G: Grain> Cell<G> {
                 let Some(this) = self.this.upgrade() else { return };
                 inner.bursts = inner.bursts.saturating_add(1);
                 let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
-                if let Life::Cold(grain) = std::mem::replace(cold, Life::Gone) {
-                    let cell = Arc::clone(&this);
-                    *cold = this.warm(drain.map_or(idle, Order::Drain), async move { cell.run(grain).await });
+                let order = drain.map_or(idle, Order::Drain);
+                let warm = Life::Warm { order, parked: None, task: None };
+                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
+                    inner.lives = inner.lives.wrapping_add(1);
+                    let (life, cell) = (inner.lives, Arc::clone(&this));
+                    drop(guard);
+                    this.spawn(life, async move { cell.run(grain).await });
                 }
             }
             Life::Gone => {}
@@ -322,7 +337,10 @@ impl<G: Grain> Door for Cell<G> {
         let mut inner = self.lock();
         inner.stopped = true;
         if let Life::Warm { task, .. } = &inner.life {
-            return task.abort();
+            if let Some(task) = task {
+                task.abort();
+            }
+            return;
         }
         if let Life::Cold(grain) = std::mem::replace(&mut inner.life, Life::Gone) {
             drop(inner);
