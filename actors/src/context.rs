@@ -105,7 +105,8 @@ impl ClusterContext {
     }
 
     /// Sends `message` to a grain, one-way: waits for room in its mailbox or in the connection to its member, not for
-    /// the grain. It may be lost with the member or the connection.
+    /// the grain. On its way to another member it may be lost, without a word: with the connection, or because the grain
+    /// has just ended there, or its mailbox is full.
     ///
     /// # Errors
     /// It surely was not sent, see [`RequestError`].

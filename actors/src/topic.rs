@@ -1,7 +1,8 @@
 //! The topic kind: one grain per topic, a ractor actor behind the grains' door, registered on every member at its start.
 //!
-//! The [`TopicActor`](actor::TopicActor) drives [`gristmill_core::topic`]. It holds its subscriptions in memory only:
-//! the subscribers' nodes renew them (see [`crate::delivery`]).
+//! The [`TopicActor`](actor::TopicActor) drives [`gristmill_core::topic`]. It ends when nobody is subscribed. It holds its
+//! subscriptions in memory only: the subscribers' nodes renew theirs (see [`crate::delivery`]), nobody renews those of
+//! grains, which are lost when a topic moves.
 
 mod actor;
 mod lane;
@@ -23,5 +24,5 @@ const CONFIG: Config = Config { delivery_timeout: Duration::from_secs(2), ..Conf
 
 /// The kind that every member hosts.
 pub(crate) fn kind() -> Kind {
-    Kind::actor(KIND, || actor::TopicActor).idle_after(CONFIG.lease)
+    Kind::actor(KIND, || actor::TopicActor).idle_after(None)
 }

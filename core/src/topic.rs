@@ -4,12 +4,12 @@
 //! dead subscriber delays no other; each publication is answered exactly once, at the latest after the delivery
 //! timeout, and the answer names everybody who did not get it; a publication without subscribers is answered at once.
 //! Delivery is at most once: nothing is sent again. Not guaranteed here: that subscriptions outlive the topic.
-//! They are soft state, and come back because the subscribers' nodes renew them.
+//! Those of members are soft state, and come back because the members renew them; nobody renews those of grains.
 //!
 //! | subscriber | stands for | ends |
 //! | --- | --- | --- |
 //! | [`Subscriber::Member`] | all streams and local actors of one member or client | `Unsubscribe`, its member goes, it is reported unreachable, its lease runs out |
-//! | [`Subscriber::Grain`] | a grain, wherever it lives | `Unsubscribe` only; its node still renews it, for a topic that has moved and lost its memory |
+//! | [`Subscriber::Grain`] | a grain, wherever it lives | `Unsubscribe` only |
 //!
 //! ```text
 //!   Publish ──> nobody subscribed ─────────────────────────────────────────────> Answer, at once

@@ -21,8 +21,14 @@ pub(super) struct TopicActor;
 
 pub(super) enum TopicMessage {
     Call(HostedCall),
-    Delivered { publication: RequestId, subscriber: Subscriber, status: DeliveryStatus },
+    Delivered {
+        publication: RequestId,
+        subscriber: Subscriber,
+        status: DeliveryStatus,
+    },
     Timer(TimerEpoch),
+    /// See whether this topic is of any use.
+    Look,
 }
 
 impl From<HostedCall> for TopicMessage {
@@ -38,6 +44,7 @@ pub(super) struct TopicState {
     open: HashMap<RequestId, Open, FnvBuildHasher>,
     lanes: BTreeMap<Subscriber, Lane>,
     timer: Timer,
+    _look: Timer,
 }
 
 /// A request that waits for its answer.
@@ -54,10 +61,12 @@ impl Actor for TopicActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<TopicMessage>,
+        myself: ActorRef<TopicMessage>,
         context: Arc<GrainContext>,
     ) -> Result<TopicState, ActorProcessingErr> {
         let topic = Topic::new(CONFIG);
+        let mut look = Timer::default();
+        look.repeat(&myself, CONFIG.lease, || TopicMessage::Look);
         Ok(TopicState {
             context,
             topic,
@@ -65,6 +74,7 @@ impl Actor for TopicActor {
             open: HashMap::default(),
             lanes: BTreeMap::new(),
             timer: Timer::default(),
+            _look: look,
         })
     }
 
@@ -85,6 +95,9 @@ impl Actor for TopicActor {
                 state.step(&myself, Input::Delivered { publication, subscriber, status });
             }
             TopicMessage::Timer(epoch) => state.step(&myself, Input::TimerFired(epoch)),
+            // Not by the placement's measure: a topic that is quiet still knows its subscribers.
+            TopicMessage::Look if state.topic.is_idle() => state.context.stop(),
+            TopicMessage::Look => {}
         }
         Ok(())
     }
