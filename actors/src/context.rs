@@ -1,33 +1,23 @@
-//! The public face of a node: [`ClusterContext`], and the way of one grain request.
+//! The public face of a node: [`ClusterContext`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use gristmill_core::placement::DeactivationReason;
-use gristmill_core::request::{
-    AttemptFailure, Delivered, Effect, Input, NotDeliveredReason, Request, Unresolved, Verdict,
-};
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus};
-use gristmill_messages::{ActivationId, ClusterIdentity, MemberId, MessageName};
-use gristmill_transport::{CallError, Connection, Lane, Outcome, OutgoingRequest, PendingCall, Target};
+use gristmill_messages::{ActivationId, ClusterIdentity, MemberId};
 use prost::{Message, Name};
-use tokio::time::Instant;
 
 use crate::error::RequestError;
 use crate::event::EventStream;
 use crate::gossip::GossipMessage;
-use crate::grain::{Ended, Envelope, GrainError, Refused, Reply, ReplyTo};
+use crate::grain::Ended;
 use crate::member_list::MemberListMessage;
 use crate::metrics::MetricsSnapshot;
 use crate::node::Node;
-use crate::pid_cache::{Pid, PidCacheMessage};
 use crate::placement::PlacementMessage;
-use crate::remoting::Endpoint;
+use crate::request::GrainRef;
 
 /// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
 ///
@@ -71,22 +61,7 @@ impl ClusterContext {
 
     /// The grain of this name, to call it with other options than the defaults, or again and again.
     pub fn grain(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
-        GrainRef { keeps: true, ..self.once(identity) }
-    }
-
-    /// The grain of this name, for a single call.
-    fn once(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
-        let identity = Arc::new(identity.into());
-        GrainRef {
-            hash: identity.stable_hash(),
-            identity,
-            timeout: self.node.config.request_timeout,
-            idempotent: false,
-            traceparent: None,
-            cluster: self.clone(),
-            kept: ArcSwapOption::empty(),
-            keeps: false,
-        }
+        GrainRef::for_many_calls(self.clone(), identity.into())
     }
 
     /// Sends `message` to a grain, which is activated if it is not, and waits for its reply.
@@ -101,7 +76,7 @@ impl ClusterContext {
         M: Message + Name,
         R: Message + Name + Default,
     {
-        self.once(identity).request(message).await
+        GrainRef::for_one_call(self.clone(), identity.into()).request(message).await
     }
 
     /// Sends `message` to a grain, one-way: waits for room in its mailbox or in the connection to its member, not for
@@ -115,7 +90,7 @@ impl ClusterContext {
         identity: impl Into<ClusterIdentity>,
         message: M,
     ) -> Result<(), RequestError> {
-        self.once(identity).notify(message).await
+        GrainRef::for_one_call(self.clone(), identity.into()).notify(message).await
     }
 
     /// The newest topology: the active members, their hash, the block list.
@@ -176,355 +151,5 @@ impl ClusterContext {
         if let Some(parts) = self.node.parts() {
             parts.placement.send(PlacementMessage::Deactivate(activation, DeactivationReason::Stopped));
         }
-    }
-}
-
-/// A grain by its name, with the options of calls to it. A cheap clone.
-///
-/// It remembers where the grain was, which keeps nothing there alive, and looks again when the grain has gone.
-#[derive(Debug)]
-pub struct GrainRef {
-    cluster: ClusterContext,
-    identity: Arc<ClusterIdentity>,
-    hash: u64,
-    timeout: Duration,
-    idempotent: bool,
-    traceparent: Option<String>,
-    /// Where the grain was the last time, so that a loop of calls looks nothing up; forgotten when an attempt fails.
-    kept: ArcSwapOption<Pid>,
-    /// Not worth it for a single call.
-    keeps: bool,
-}
-
-impl Clone for GrainRef {
-    fn clone(&self) -> Self {
-        Self {
-            cluster: self.cluster.clone(),
-            identity: Arc::clone(&self.identity),
-            hash: self.hash,
-            timeout: self.timeout,
-            idempotent: self.idempotent,
-            traceparent: self.traceparent.clone(),
-            kept: ArcSwapOption::new(self.kept.load_full()),
-            keeps: self.keeps,
-        }
-    }
-}
-
-impl GrainRef {
-    /// How long each call may take, retries included.
-    #[must_use]
-    pub const fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Calls may run twice without harm: one whose outcome is unknown is tried again until the deadline.
-    #[must_use]
-    pub const fn idempotent(mut self) -> Self {
-        self.idempotent = true;
-        self
-    }
-
-    /// The W3C trace context that travels with each call.
-    #[must_use]
-    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.traceparent = Some(traceparent.into());
-        self
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn identity(&self) -> &ClusterIdentity {
-        &self.identity
-    }
-
-    /// As [`ClusterContext::request`].
-    ///
-    /// # Errors
-    /// See [`RequestError`]; each variant says whether the grain may have run.
-    pub async fn request<M, R>(&self, message: M) -> Result<R, RequestError>
-    where
-        M: Message + Name,
-        R: Message + Name + Default,
-    {
-        let outcome = self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Reply).await?;
-        let unexpected =
-            |problem| RequestError::UnexpectedReply { expected: MessageName::of::<R>().to_string(), problem };
-        if !outcome.message.is::<R>() {
-            return Err(unexpected(format!("it is {}", outcome.message)));
-        }
-        R::decode(outcome.data).map_err(|error| unexpected(error.to_string()))
-    }
-
-    /// A call with an encoded message, given by its full name; the reply is not decoded either.
-    ///
-    /// # Errors
-    /// See [`RequestError`]; each variant says whether the grain may have run.
-    pub async fn request_encoded(&self, name: impl Into<String>, data: Bytes) -> Result<Reply, RequestError> {
-        self.deliver(&MessageName::from(name.into()), || data.clone(), Expect::Reply).await
-    }
-
-    /// As [`ClusterContext::notify`].
-    ///
-    /// # Errors
-    /// It surely was not sent, see [`RequestError`].
-    pub async fn notify<M: Message + Name>(&self, message: M) -> Result<(), RequestError> {
-        self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Nothing).await.map(drop)
-    }
-
-    /// Attempts until there is an answer, or the machine says that there is no point in another attempt. An attempt
-    /// encodes the message anew, so that the first one, which mostly is the only one, neither keeps nor clones it.
-    async fn deliver(
-        &self,
-        name: &MessageName,
-        mut encode: impl FnMut() -> Bytes + Send,
-        expect: Expect,
-    ) -> Result<Reply, RequestError> {
-        self.identity.validate()?;
-        let node = &*self.cluster.node;
-        node.metrics.requests.add_one();
-        let deadline = Instant::now() + self.timeout;
-        let mut life: Option<Request> = None;
-        loop {
-            let mut tried = None;
-            let failure = match self.attempt(name, &mut encode, expect, deadline, &mut tried).await {
-                Ok(reply) => return Ok(reply),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Attempt(failure)) => failure,
-            };
-            self.kept.store(None);
-            if matches!(failure, Input::Failed(AttemptFailure::Unresolved(_))) {
-                node.metrics.unresolved.add_one();
-            }
-            let life = life.get_or_insert_with(|| {
-                Request::new(node.clock.at(deadline), node.config.timing.retry, self.idempotent)
-            });
-            match life.handle(node.clock.now(), failure, rand::random()) {
-                Effect::GiveUp(verdict) => return Err(self.error(verdict)),
-                Effect::Retry { after, refresh } => {
-                    node.metrics.retries.add_one();
-                    if let (true, Some(tried)) = (refresh, tried) {
-                        node.pids.remove(self.hash, tried);
-                    }
-                    if !after.is_zero() {
-                        tokio::time::sleep(after).await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn attempt(
-        &self,
-        name: &MessageName,
-        encode: &mut Encode<'_>,
-        expect: Expect,
-        deadline: Instant,
-        tried: &mut Option<ActivationId>,
-    ) -> Result<Reply, Failure> {
-        let node = &*self.cluster.node;
-        let mut begin = |pid: &Pid, encode: &mut Encode<'_>, cx: &Context<'_>| {
-            *tried = Some(pid.activation());
-            self.begin(pid, name, encode, expect, deadline, cx.waker())
-        };
-        let known = |cx: &mut Context<'_>| {
-            if let Some(pid) = &*self.kept.load() {
-                return Some(begin(pid, encode, cx));
-            }
-            node.pids.with(self.hash, &self.identity, |pid| {
-                if self.keeps {
-                    self.kept.store(Some(Arc::new(pid.clone())));
-                }
-                begin(pid, encode, cx)
-            })
-        };
-        let begun = match poll_once(known).await {
-            Some(begun) => begun?,
-            None => {
-                let pid = self.resolve(deadline).await?;
-                poll_once(|cx| begin(&pid, encode, cx)).await?
-            }
-        };
-        let (connection, activation) = match begun {
-            Begun::Told => return told(),
-            Begun::Answered(answered) => {
-                let expired = |_| Failure::Attempt(Input::DeadlinePassed { sent: true });
-                return reply_of(answered.await.map_err(expired)?);
-            }
-            Begun::Connected(connection, activation) => (connection, activation),
-            Begun::Disconnected(endpoint, activation) => {
-                (endpoint.connection(Lane::Data, deadline).await.map_err(Failure::unreachable)?, activation)
-            }
-        };
-        let request = OutgoingRequest {
-            target: Target::Activation(activation),
-            message: name.clone(),
-            data: encode(),
-            traceparent: self.traceparent.clone(),
-        };
-        match expect {
-            Expect::Reply => reply_of(connection.call(request, deadline).await?),
-            Expect::Nothing => {
-                connection.notify(request, deadline).await?;
-                told()
-            }
-        }
-    }
-
-    /// What can be done without waiting: all of it, for a grain of this node.
-    fn begin(
-        &self,
-        pid: &Pid,
-        name: &MessageName,
-        encode: &mut Encode<'_>,
-        expect: Expect,
-        deadline: Instant,
-        waker: &Waker,
-    ) -> Result<Begun<'_>, Failure> {
-        let calls = &self.cluster.node.local_calls;
-        match (pid, expect) {
-            (Pid::Local { door, .. }, Expect::Reply) => {
-                let (key, answered) = calls.register_for(deadline, waker);
-                let reply = ReplyTo::local(calls.completer(key));
-                door.deliver(self.envelope(name, encode(), deadline, reply))?;
-                Ok(Begun::Answered(answered))
-            }
-            (Pid::Local { door, .. }, Expect::Nothing) => {
-                door.deliver(self.envelope(name, encode(), deadline, ReplyTo::nobody()))?;
-                Ok(Begun::Told)
-            }
-            (Pid::Remote { endpoint, activation }, _) => Ok(match endpoint.connected(Lane::Data) {
-                Some(connection) => Begun::Connected(connection, *activation),
-                None => Begun::Disconnected(Arc::clone(endpoint), *activation),
-            }),
-        }
-    }
-
-    fn envelope(&self, name: &MessageName, data: Bytes, deadline: Instant, reply: ReplyTo) -> Envelope {
-        Envelope { message: name.clone(), data, deadline: Some(deadline), traceparent: self.traceparent.clone(), reply }
-    }
-
-    async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let parts = self.cluster.node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
-        let identity = Arc::clone(&self.identity);
-        let asked = parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply });
-        match tokio::time::timeout_at(deadline, asked).await {
-            Ok(Some(Ok(pid))) => Ok(pid),
-            Ok(Some(Err(unresolved))) => Err(Failure::Attempt(Input::Failed(AttemptFailure::Unresolved(unresolved)))),
-            Ok(None) => Err(Failure::Final(RequestError::NotRunning)),
-            Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: false })),
-        }
-    }
-
-    fn error(&self, verdict: Verdict) -> RequestError {
-        match verdict {
-            Verdict::NotDelivered { reason, detail, attempts } => {
-                let reason = if detail.is_empty() { reason.to_string() } else { format!("{reason}: {detail}") };
-                RequestError::NotDelivered { reason, attempts }
-            }
-            Verdict::Unresolved { reason: Unresolved::UnknownKind, .. } => {
-                RequestError::UnknownKind { kind: self.identity.kind.clone() }
-            }
-            Verdict::Unresolved { reason, attempts } => {
-                RequestError::NotDelivered { reason: reason.to_string(), attempts }
-            }
-            Verdict::Overloaded { .. } => RequestError::Overloaded(self.timeout),
-            Verdict::Rejected { .. } => RequestError::Rejected(GrainError::internal("rejected")),
-            Verdict::UnknownOutcome { detail, .. } => RequestError::UnknownOutcome { detail },
-            Verdict::DeadlineExceeded { delivered: Delivered::Maybe, .. } => {
-                RequestError::DeadlineExceeded(self.timeout)
-            }
-            Verdict::DeadlineExceeded { delivered: Delivered::No, attempts } => {
-                RequestError::NotDelivered { reason: format!("no answer within {:?}", self.timeout), attempts }
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Expect {
-    Reply,
-    Nothing,
-}
-
-/// Encodes the message, for one attempt.
-type Encode<'a> = dyn FnMut() -> Bytes + Send + 'a;
-
-/// Runs `now` with the waker of the calling task.
-async fn poll_once<T>(now: impl FnOnce(&mut Context<'_>) -> T) -> T {
-    let mut now = Some(now);
-    std::future::poll_fn(|cx| now.take().map_or(Poll::Pending, |now| Poll::Ready(now(cx)))).await
-}
-
-/// How far an attempt got in place, without waiting.
-enum Begun<'a> {
-    Told,
-    Answered(PendingCall<'a, Outcome>),
-    Connected(Arc<Connection>, ActivationId),
-    Disconnected(Arc<Endpoint>, ActivationId),
-}
-
-/// What a one-way message brings.
-fn told() -> Result<Reply, Failure> {
-    Ok(Reply { message: MessageName::of::<()>(), data: Bytes::new() })
-}
-
-/// Why an attempt brought no reply.
-enum Failure {
-    /// The machine decides what follows.
-    Attempt(Input),
-    /// Nothing follows.
-    Final(RequestError),
-}
-
-impl Failure {
-    fn not_delivered(reason: NotDeliveredReason, detail: String) -> Self {
-        Self::Attempt(Input::Failed(AttemptFailure::NotDelivered { reason, detail }))
-    }
-
-    fn unreachable(why: impl ToString) -> Self {
-        Self::not_delivered(NotDeliveredReason::Unreachable, why.to_string())
-    }
-}
-
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NotSent { .. } => Self::unreachable(error),
-            CallError::ConnectionLost { .. } => {
-                Self::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(error.to_string())))
-            }
-            CallError::Expired { sent } => Self::Attempt(Input::DeadlinePassed { sent }),
-            CallError::TooLarge { bytes, limit } => Self::Final(RequestError::TooLarge { bytes, limit }),
-            CallError::Overloaded => Self::not_delivered(NotDeliveredReason::Overloaded, String::new()),
-            other => Self::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(other.to_string()))),
-        }
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::not_delivered(refused.reason, String::new())
-    }
-}
-
-fn reply_of(outcome: Outcome) -> Result<Reply, Failure> {
-    match outcome {
-        Outcome::Response { message, data } => Ok(Reply { message, data }),
-        Outcome::Rejected { code, message, details } => {
-            let error = GrainError { code: code.into(), message, details };
-            Err(Failure::Final(RequestError::Rejected(error)))
-        }
-        Outcome::NotDelivered { reason, detail } => Err(Failure::not_delivered(reason.into(), detail)),
-        Outcome::UnknownOutcome { detail } => {
-            Err(Failure::Attempt(Input::Failed(AttemptFailure::UnknownOutcome(detail))))
-        }
-    }
-}
-
-impl From<GrainError> for Outcome {
-    fn from(error: GrainError) -> Self {
-        Self::Rejected { code: error.code.as_str().into(), message: error.message, details: error.details }
     }
 }

@@ -15,12 +15,13 @@ mod pid_cache;
 mod placement;
 mod provider;
 mod remoting;
+mod request;
 mod timer;
 mod topic;
 
 pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, ClusterState, Shutdown};
 pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, Timing};
-pub use context::{ClusterContext, GrainRef, MemberInfo};
+pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
 pub use error::{RequestError, ShutdownError, StartError};
 pub use event::{ClusterEvent, EventStream};
@@ -37,6 +38,7 @@ pub use gristmill_messages::{
 pub use gristmill_transport::{MemoryHost, MemoryNetwork, Network, Secret, TcpNetwork, TransportConfig};
 pub use metrics::MetricsSnapshot;
 pub use provider::{ClusterProvider, Discovery, MemoryProvider, ProviderError, ProviderFuture, SeedNodes, StaticList};
+pub use request::GrainRef;
 
 /// The code of the README compiles and runs.
 #[cfg(doctest)]
