@@ -210,6 +210,8 @@ mod tests {
     use ractor::ActorProcessingErr;
 
     use super::*;
+    use crate::cluster::ClusterActor;
+    use crate::event::ClusterEvent;
 
     struct Idle;
 
@@ -235,6 +237,59 @@ mod tests {
     async fn a_part_that_runs_is_stopped() {
         let (actor, ended) = Actor::spawn(None, Idle, ()).await.unwrap();
         assert_eq!(stop("idle", &actor.get_cell()).await, Ok(()));
+        ended.await.unwrap();
+    }
+
+    struct Failing;
+
+    impl Actor for Failing {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Err("no".into())
+        }
+    }
+
+    fn config() -> ClusterConfig {
+        ClusterConfig::builder("parts").build().unwrap()
+    }
+
+    async fn is_free(address: &str) -> bool {
+        tokio::net::TcpListener::bind(address).await.is_ok()
+    }
+
+    // proves CX-4.3
+    #[tokio::test]
+    async fn a_cluster_whose_gossip_does_not_start_does_not_start_and_leaves_nothing_behind() {
+        let mut config = config();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        config.listen = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let address = config.listen.clone();
+        // No builder lets this through.
+        config.timing.gossip.interval = Duration::ZERO;
+        let mut events = config.events();
+        let error = ClusterActor::start_member(config).await.unwrap_err();
+        assert!(matches!(error, StartError::Part { part: "gossip", .. }), "{error}");
+        assert!(matches!(events.next().await, Some(ClusterEvent::StartupFailed { .. })));
+        assert!(is_free(&address).await);
+    }
+
+    // proves CX-4.3
+    #[tokio::test]
+    async fn any_part_that_does_not_start_is_named_and_what_has_started_is_stopped() {
+        let (root, ended) = Actor::spawn(None, Idle, ()).await.unwrap();
+        let root: ActorRef<ClusterMessage> = root.get_cell().into();
+        let mut started = Started::listen(config(), Role::Member, &root).await.unwrap();
+        let address = started.node.me.address.clone();
+        assert!(!is_free(address.as_str()).await);
+        let failed = started.spawn("delivery", Failing, (), &root).await.map(|_| ());
+        assert!(matches!(failed, Err(StartError::Part { part: "delivery", .. })));
+        assert_eq!(started.stop(Shutdown::immediate()).await, Ok(()));
+        assert!(is_free(address.as_str()).await);
+        root.stop(None);
         ended.await.unwrap();
     }
 }

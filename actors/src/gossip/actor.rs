@@ -40,6 +40,7 @@ impl Actor for GossipActor {
         if node.role == Role::Member {
             myself.send_interval(node.config.timing.gossip.interval, || GossipMessage::Beat);
         }
+        node.config.timing.gossip.validate()?;
         let gossip = Gossip::new(node.config.timing.gossip.clone(), node.me.id, rand::random());
         Ok(GossipState { node, gossip, out: Outbox::new(), asked: HashMap::default() })
     }
