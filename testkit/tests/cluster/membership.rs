@@ -178,3 +178,14 @@ async fn a_short_cut_of_the_network_costs_nobody_its_membership() {
     cluster.heal();
     cluster.eventually("all members agree", TestCluster::all_agree).await;
 }
+
+#[tokio::test]
+async fn a_cluster_that_was_cut_in_two_finds_together_again() {
+    let cluster = TestCluster::builder().members(3).start().await;
+    cluster.partition([0, 1], [2]);
+    let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
+    cluster.eventually("each side buries the other", |c| [0, 1, 2].map(|node| size(c, node)) == [2, 2, 1]).await;
+    cluster.heal();
+    cluster.eventually("all members agree", TestCluster::all_agree).await;
+    cluster.running().for_each(check_topologies);
+}
