@@ -30,7 +30,7 @@ impl MessageName {
     #[must_use]
     pub fn is<M: Name>(&self) -> bool {
         match self {
-            Self::Known { package, name } => *name == M::NAME && *package == M::PACKAGE,
+            Self::Known { package, name } => same(name, M::NAME) && same(package, M::PACKAGE),
             Self::Received(full) => {
                 let rest = if M::PACKAGE.is_empty() {
                     Some(full.as_str())
@@ -57,6 +57,11 @@ impl MessageName {
             Self::Received(full) => full,
         }
     }
+}
+
+/// Mostly they are the same constant.
+fn same(one: &'static str, other: &'static str) -> bool {
+    core::ptr::eq(one, other) || one == other
 }
 
 impl fmt::Display for MessageName {

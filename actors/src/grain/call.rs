@@ -2,6 +2,9 @@ use bytes::Bytes;
 use gristmill_messages::MessageName;
 use prost::{Message, Name};
 
+/// Bytes of a message whose fields are copied out of it rather than shared with it, at most.
+const COPIED: usize = 1_024;
+
 /// One message to a grain: a prost message by its full name, not yet decoded.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -51,7 +54,9 @@ impl Call<'_> {
         if !self.is::<M>() {
             return Err(DecodeError::OtherMessage { name: self.message.to_string() });
         }
-        let decoded = M::decode(self.data.clone());
+        // `Bytes` fields of a large message share its memory; of a small one it is cheaper to copy them than to share.
+        let small = self.data.len() <= COPIED;
+        let decoded = if small { M::decode(self.data.as_ref()) } else { M::decode(self.data.clone()) };
         decoded.map_err(|source| DecodeError::Malformed { name: self.message.to_string(), source })
     }
 

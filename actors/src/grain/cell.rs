@@ -19,6 +19,9 @@ use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::{KindSettings, OnPanic};
 use crate::grain::{Call, Envelope, ErrorCode, Grain, GrainContext, GrainError};
 
+/// Of fewer messages that a task has taken, every one is counted; of more, one in so many.
+const EXACT: usize = 16;
+
 /// Turns after which a busy grain lets other tasks of its worker run.
 const TURN_BUDGET: u32 = 128;
 
@@ -185,7 +188,11 @@ impl<G: Grain> Cell<G> {
                 }
             }
             while let Some(mut envelope) = batch.0.pop_front() {
-                self.taken.store(batch.0.len(), Ordering::Relaxed);
+                // Senders read this, and each store takes it away from them: of a long batch not every step is worth that.
+                let left = batch.0.len();
+                if left < EXACT || left.is_multiple_of(EXACT) {
+                    self.taken.store(left, Ordering::Relaxed);
+                }
                 match (self.turn(&mut grain, &mut envelope).await, self.settings.on_panic) {
                     (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
                     (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
@@ -323,7 +330,9 @@ impl<G: Grain> Door for Cell<G> {
             inner.queue.reserve_exact(1);
         }
         inner.queue.push_back(envelope);
-        self.idle_sweeps.store(0, Ordering::Relaxed);
+        if self.idle_sweeps.load(Ordering::Relaxed) != 0 {
+            self.idle_sweeps.store(0, Ordering::Relaxed);
+        }
         self.wake(inner, None);
         Ok(())
     }
