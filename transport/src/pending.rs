@@ -252,18 +252,15 @@ impl<T> Shard<T> {
     fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
         let (_, index, generation) = key.unpack();
         let mut shard = lock(&self.slots);
-        let Some(State::Waiting(waker)) = shard.slot(index, generation).map(|slot| &mut slot.state) else {
+        let Some(slot) = shard.slot(index, generation).filter(|slot| matches!(slot.state, State::Waiting(_))) else {
             drop(shard);
             let less = |abandoned: usize| Some(abandoned.saturating_sub(1));
             let _ = self.abandoned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
             return Err(result);
         };
-        let waker = waker.take();
-        if let Some(slot) = shard.slot(index, generation) {
-            slot.state = State::Done(result);
-        }
+        let before = std::mem::replace(&mut slot.state, State::Done(result));
         drop(shard);
-        if let Some(waker) = waker {
+        if let State::Waiting(Some(waker)) = before {
             waker.wake();
         }
         Ok(())
