@@ -141,14 +141,26 @@ async fn activate() {
     say(format_args!("{rate} {} {}", (warm - before) / GRAINS as f64, (resident() - before) / GRAINS as f64));
 }
 
+/// The same with actors: as many tasks, each spawns and calls its part of them.
 async fn spawn_actors() {
     let before = resident();
-    let mut actors = Vec::with_capacity(GRAINS);
     let began = Instant::now();
-    for _ in 0..GRAINS {
-        let actor = spawn().await;
-        actor.call(|reply| NumberMessage::Call(Number { value: 1 }, reply), None).await.unwrap().unwrap();
-        actors.push(actor);
+    let tasks: Vec<_> = (0..1_000)
+        .map(|task| {
+            tokio::spawn(async move {
+                let mut actors = Vec::new();
+                for _ in (task..GRAINS).step_by(1_000) {
+                    let actor = spawn().await;
+                    actor.call(|reply| NumberMessage::Call(Number { value: 1 }, reply), None).await.unwrap().unwrap();
+                    actors.push(actor);
+                }
+                actors
+            })
+        })
+        .collect();
+    let mut actors = Vec::new();
+    for task in tasks {
+        actors.extend(task.await.unwrap());
     }
     let rate = GRAINS as f64 / began.elapsed().as_secs_f64();
     let each = (resident() - before) / GRAINS as f64;

@@ -245,7 +245,7 @@ async fn an_epoch_orders_the_activations_of_an_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a new owner does not wait yet for the old one: one run in twenty shows an identity twice"]
+#[ignore = "a new owner does not wait yet for the old one, so that some runs show an identity twice"]
 async fn no_identity_has_two_activations_while_members_come_and_go_in_order() {
     let probe = Probe::new();
     let mut cluster = TestCluster::builder().members(2).kind(probe.kind("test")).start().await;
