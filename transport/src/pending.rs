@@ -8,8 +8,9 @@
 //! once. A key is not reused before its slot was reused 2³² times, so that a late result never ends another's call.
 //! It does not guarantee punctuality: a deadline is noticed by the next sweep.
 //!
-//! There is no timer and no allocation per call: the slot holds waker, result and deadline, slots live in slabs (one
-//! per shard, a thread registers always in the same shard), and one sweep looks at the deadlines of all.
+//! There is no timer per call: deadlines live in slabs (one per shard, a thread registers always in the same shard), and
+//! one sweep looks at all of them. Waker and result are in an allocation of their own, so that who completes calls meets
+//! only who waits for that call, and not the threads that register others.
 //!
 //! ```
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -83,22 +84,48 @@ enum State<T> {
     Waiting(Option<Waker>),
     Done(T),
     Expired,
+    /// Its future is gone, or has given the result out.
+    Taken,
+}
+
+/// What those share who wait for and who end one call.
+struct Call<T>(Mutex<State<T>>);
+
+impl<T> Call<T> {
+    /// Ends it if it waits; gives back what was to be woken, or else the new state.
+    fn end(&self, ended: State<T>) -> Result<Option<Waker>, State<T>> {
+        let mut state = lock(&self.0);
+        match &mut *state {
+            State::Waiting(waker) => {
+                let waker = waker.take();
+                *state = ended;
+                Ok(waker)
+            }
+            State::Done(_) | State::Expired | State::Taken => Err(ended),
+        }
+    }
+
+    fn complete(self: Arc<Self>, result: T) -> Result<(), T> {
+        let ended = self.end(State::Done(result));
+        // Before the other wakes up: the last reference is then mostly his, in whose cache it was made.
+        drop(self);
+        match ended {
+            Ok(waker) => {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                Ok(())
+            }
+            Err(State::Done(result)) => Err(result),
+            Err(State::Waiting(_) | State::Expired | State::Taken) => unreachable!("it came back as something else"),
+        }
+    }
 }
 
 struct Slot<T> {
     generation: u32,
     deadline: Instant,
-    state: State<T>,
-}
-
-/// The calls of one home. Those who complete them share it, not the whole table, so that they meet only who they have to
-/// do with.
-struct Shard<T> {
-    slots: Mutex<Slots<T>>,
-    /// Calls that ended before their result came. Zero: everybody waits who was not answered.
-    abandoned: AtomicUsize,
-    /// Keeps what is allocated next to this off its cache line.
-    _apart: [u64; 8],
+    call: Arc<Call<T>>,
 }
 
 struct Slots<T> {
@@ -108,15 +135,13 @@ struct Slots<T> {
     earliest: Option<Instant>,
 }
 
-impl<T> Slots<T> {
-    fn slot(&mut self, index: usize, generation: u32) -> Option<&mut Slot<T>> {
-        self.slots.get_mut(index).filter(|slot| slot.generation == generation)
-    }
-}
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
 
 /// A table of calls that wait for a result of type `T`.
 pub struct PendingCalls<T> {
-    shards: [Arc<Shard<T>>; SHARDS],
+    shards: [Apart<Mutex<Slots<T>>>; SHARDS],
     /// The sweeper sleeps until a call is registered.
     sweeper_rests: AtomicBool,
     sweeper: Notify,
@@ -126,9 +151,8 @@ impl<T> PendingCalls<T> {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        let slots = || Mutex::new(Slots { slots: Slab::new(), generation: 0, earliest: None });
-        let shard = |_| Arc::new(Shard { slots: slots(), abandoned: AtomicUsize::new(0), _apart: [0; 8] });
-        Self { shards: std::array::from_fn(shard), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
+        let slots = |_| Apart(Mutex::new(Slots { slots: Slab::new(), generation: 0, earliest: None }));
+        Self { shards: std::array::from_fn(slots), sweeper_rests: AtomicBool::new(true), sweeper: Notify::new() }
     }
 
     /// Adds a call that ends with [`Expired`] when nothing has ended it by `deadline` and a sweep notices.
@@ -145,19 +169,20 @@ impl<T> PendingCalls<T> {
     fn insert(&self, deadline: Instant, waker: Option<Waker>) -> (CallKey, PendingCall<'_, T>) {
         let fresh = waker.is_some();
         let home = home_shard();
+        let call = Arc::new(Call(Mutex::new(State::Waiting(waker))));
         let key = {
-            let mut shard = lock(&self.shard(home).slots);
+            let mut shard = lock(self.shard(home));
             shard.generation = shard.generation.checked_add(1).unwrap_or(1);
             shard.earliest = Some(shard.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             let generation = shard.generation;
-            let index = shard.slots.insert(Slot { generation, deadline, state: State::Waiting(waker) });
+            let index = shard.slots.insert(Slot { generation, deadline, call: Arc::clone(&call) });
             CallKey::pack(home, index, generation)
         };
         // The sweeper sets this before it looks into the shards for the last time: it sees the slot, or this its rest.
         if self.sweeper_rests.load(Ordering::Acquire) && self.sweeper_rests.swap(false, Ordering::AcqRel) {
             self.sweeper.notify_one();
         }
-        (key, PendingCall { calls: self, key, ended: false, fresh })
+        (key, PendingCall { calls: self, key, call, ended: false, fresh })
     }
 
     /// Ends the call with `result` and wakes who waits for it.
@@ -165,30 +190,30 @@ impl<T> PendingCalls<T> {
     /// # Errors
     /// Gives the result back when the call has ended before, or never was.
     pub fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
-        self.shard(key.unpack().0).complete(key, result)
-    }
-
-    /// The right to end one call, to be kept by who will answer it.
-    #[must_use]
-    pub fn completer(&self, key: CallKey) -> Completer<T> {
-        Completer { shard: Arc::clone(self.shard(key.unpack().0)), key }
+        let (home, index, generation) = key.unpack();
+        let shard = lock(self.shard(home));
+        match shard.slots.get(index).filter(|slot| slot.generation == generation) {
+            Some(slot) => {
+                let call = Arc::clone(&slot.call);
+                drop(shard);
+                call.complete(result)
+            }
+            None => Err(result),
+        }
     }
 
     /// Ends every call whose deadline is not after `now`, and says how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut expired = Vec::new();
-        for Shard { slots, abandoned, .. } in self.shards.iter().map(|shard| &**shard) {
-            let mut shard = lock(slots);
+        for shard in &self.shards {
+            let mut shard = lock(&shard.0);
             if shard.earliest.is_none_or(|earliest| earliest > now) {
                 continue;
             }
             let mut earliest: Option<Instant> = None;
-            for (_, slot) in &mut shard.slots {
-                let State::Waiting(waker) = &mut slot.state else { continue };
+            for (_, slot) in &shard.slots {
                 if slot.deadline <= now {
-                    expired.push(waker.take());
-                    slot.state = State::Expired;
-                    abandoned.fetch_add(1, Ordering::AcqRel);
+                    expired.extend(slot.call.end(State::Expired));
                 } else {
                     earliest = Some(earliest.map_or(slot.deadline, |earliest| earliest.min(slot.deadline)));
                 }
@@ -204,11 +229,8 @@ impl<T> PendingCalls<T> {
     pub fn close(&self, mut result: impl FnMut() -> T) {
         let mut closed = Vec::new();
         for shard in &self.shards {
-            for (_, slot) in &mut lock(&shard.slots).slots {
-                if let State::Waiting(waker) = &mut slot.state {
-                    closed.push(waker.take());
-                    slot.state = State::Done(result());
-                }
+            for (_, slot) in &lock(&shard.0).slots {
+                closed.extend(slot.call.end(State::Done(result())));
             }
         }
         closed.into_iter().flatten().for_each(Waker::wake);
@@ -217,13 +239,13 @@ impl<T> PendingCalls<T> {
     /// Calls whose future still exists.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(&shard.slots).slots.len()).sum()
+        self.shards.iter().map(|shard| lock(&shard.0).slots.len()).sum()
     }
 
     /// Whether no call is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| lock(&shard.slots).slots.is_empty())
+        self.shards.iter().all(|shard| lock(&shard.0).slots.is_empty())
     }
 
     /// Expires calls `every` so often while there are any, and rests while there are none. Never returns; run it once
@@ -243,35 +265,13 @@ impl<T> PendingCalls<T> {
     }
 
     #[expect(clippy::indexing_slicing, reason = "a shard number is masked to the length of the array")]
-    fn shard(&self, home: usize) -> &Arc<Shard<T>> {
-        &self.shards[home & (SHARDS - 1)]
-    }
-}
-
-impl<T> Shard<T> {
-    fn complete(&self, key: CallKey, result: T) -> Result<(), T> {
-        let (_, index, generation) = key.unpack();
-        let mut shard = lock(&self.slots);
-        let Some(slot) = shard.slot(index, generation).filter(|slot| matches!(slot.state, State::Waiting(_))) else {
-            drop(shard);
-            let less = |abandoned: usize| Some(abandoned.saturating_sub(1));
-            let _ = self.abandoned.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
-            return Err(result);
-        };
-        let before = std::mem::replace(&mut slot.state, State::Done(result));
-        drop(shard);
-        if let State::Waiting(Some(waker)) = before {
-            waker.wake();
-        }
-        Ok(())
+    const fn shard(&self, home: usize) -> &Mutex<Slots<T>> {
+        &self.shards[home & (SHARDS - 1)].0
     }
 }
 
 /// The right to end one call of a [`PendingCalls`].
-pub struct Completer<T> {
-    shard: Arc<Shard<T>>,
-    key: CallKey,
-}
+pub struct Completer<T>(Arc<Call<T>>);
 
 impl<T> Completer<T> {
     /// Ends the call with `result` and wakes who waits for it.
@@ -279,24 +279,19 @@ impl<T> Completer<T> {
     /// # Errors
     /// Gives the result back when the call has ended before.
     pub fn complete(self, result: T) -> Result<(), T> {
-        self.shard.complete(self.key, result)
+        self.0.complete(result)
     }
 
-    /// Whether somebody still waits for the result. Costs next to nothing while no caller has given up.
+    /// Whether somebody still waits for the result.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        if self.shard.abandoned.load(Ordering::Acquire) == 0 {
-            return true;
-        }
-        let (_, index, generation) = self.key.unpack();
-        let mut shard = lock(&self.shard.slots);
-        shard.slot(index, generation).is_some_and(|slot| matches!(slot.state, State::Waiting(_)))
+        matches!(*lock(&self.0.0), State::Waiting(_))
     }
 }
 
 impl<T> fmt::Debug for Completer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completer").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Completer").finish_non_exhaustive()
     }
 }
 
@@ -317,9 +312,26 @@ impl<T> fmt::Debug for PendingCalls<T> {
 pub struct PendingCall<'a, T> {
     calls: &'a PendingCalls<T>,
     key: CallKey,
+    call: Arc<Call<T>>,
     ended: bool,
     /// Not polled yet, but its waker is known.
     fresh: bool,
+}
+
+impl<T> PendingCall<'_, T> {
+    /// The right to end this call, to be kept by who will answer it.
+    #[must_use]
+    pub fn completer(&self) -> Completer<T> {
+        Completer(Arc::clone(&self.call))
+    }
+
+    fn free_slot(&mut self) {
+        self.ended = true;
+        let (home, index, _) = self.key.unpack();
+        // Only this future removes its slot.
+        let slot = lock(self.calls.shard(home)).slots.try_remove(index);
+        drop(slot);
+    }
 }
 
 impl<T> Future for PendingCall<'_, T> {
@@ -333,25 +345,23 @@ impl<T> Future for PendingCall<'_, T> {
             // If the result is there already, the waker was woken.
             return Poll::Pending;
         }
-        let (home, index, generation) = self.key.unpack();
-        let mut shard = lock(&self.calls.shard(home).slots);
-        let Some(slot) = shard.slot(index, generation) else {
-            // Only this future removes the slot, and then it has ended.
-            return Poll::Ready(Err(Expired));
-        };
-        if let State::Waiting(waker) = &mut slot.state {
-            match waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
+        let mut state = lock(&self.call.0);
+        let ended = match &mut *state {
+            State::Waiting(Some(waker)) => {
+                waker.clone_from(context.waker());
+                return Poll::Pending;
             }
-            return Poll::Pending;
-        }
-        let state = shard.slots.remove(index).state;
-        drop(shard);
-        self.ended = true;
-        match state {
+            State::Waiting(none) => {
+                *none = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            State::Done(_) | State::Expired | State::Taken => std::mem::replace(&mut *state, State::Taken),
+        };
+        drop(state);
+        self.free_slot();
+        match ended {
             State::Done(result) => Poll::Ready(Ok(result)),
-            State::Waiting(_) | State::Expired => Poll::Ready(Err(Expired)),
+            State::Expired | State::Waiting(_) | State::Taken => Poll::Ready(Err(Expired)),
         }
     }
 }
@@ -361,15 +371,10 @@ impl<T> Drop for PendingCall<'_, T> {
         if self.ended {
             return;
         }
-        let (home, index, generation) = self.key.unpack();
-        let mut shard = lock(&self.calls.shard(home).slots);
-        let slot = shard.slot(index, generation).is_some().then(|| shard.slots.remove(index));
+        self.free_slot();
         // A waker and a result may run any code when they are dropped: not under the lock.
-        drop(shard);
-        if slot.as_ref().is_some_and(|slot| matches!(slot.state, State::Waiting(_))) {
-            self.calls.shard(home).abandoned.fetch_add(1, Ordering::AcqRel);
-        }
-        drop(slot);
+        let state = std::mem::replace(&mut *lock(&self.call.0), State::Taken);
+        drop(state);
     }
 }
 

@@ -178,19 +178,19 @@ fn threads_complete_each_others_calls_without_losing_any() {
 #[test]
 fn who_completes_a_call_can_ask_whether_anybody_waits() {
     let calls = PendingCalls::new();
-    let (key, _call) = calls.register(soon());
-    let waiting = calls.completer(key);
-    let (key, call) = calls.register(soon());
-    let dropped = calls.completer(key);
+    let (_, call) = calls.register(soon());
+    let waiting = call.completer();
+    let (_, other) = calls.register(soon());
+    let dropped = other.completer();
     assert!(waiting.is_waiting() && dropped.is_waiting());
-    drop(call);
+    drop(other);
     assert!(waiting.is_waiting() && !dropped.is_waiting());
     assert_eq!(dropped.complete(1), Err(1));
     assert!(waiting.is_waiting());
 
     let now = Instant::now();
-    let (key, _call) = calls.register(now);
-    let expired = calls.completer(key);
+    let (_, late) = calls.register(now);
+    let expired = late.completer();
     assert_eq!(calls.expire(now), 1);
     assert!(waiting.is_waiting() && !expired.is_waiting());
 }
