@@ -164,6 +164,9 @@ impl Events {
 
     fn publish_unless_over(&self, event: ClusterEvent, last: bool) {
         tracing::debug!(?event, "cluster event");
+        if !last && self.subscribers.receiver_count() == 0 {
+            return;
+        }
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         if !*over {
             *over = last;

@@ -59,7 +59,7 @@ fn activated(identities: &[ClusterIdentity]) -> Activations {
     let (now, mut out) = (Timestamp::ZERO, Outbox::new());
     activations.handle(now, Input::TopologyChanged { rendezvous: Arc::clone(&rendezvous) }, &mut out);
     for (request, identity) in (1..).zip(identities.iter().filter(mine)) {
-        let requested = Input::Requested { request: RequestId::new(request), identity: identity.clone() };
+        let requested = Input::Requested { request: RequestId::new(request), identity: identity.clone().into() };
         activations.handle(now, requested, &mut out);
         let spawned: Vec<_> = out.drain_effects().collect();
         for effect in spawned {
@@ -106,7 +106,7 @@ fn table(criterion: &mut Criterion) {
                 activations.handle(now, Input::TopologyChanged { rendezvous: Arc::clone(&alone) }, &mut out);
                 for (request, identity) in (1..).zip(identities) {
                     let request = RequestId::new(request);
-                    activations.handle(now, Input::Requested { request, identity }, &mut out);
+                    activations.handle(now, Input::Requested { request, identity: identity.into() }, &mut out);
                     let spawned = out.drain_effects().find_map(|effect| match effect {
                         Effect::Spawn { activation, .. } => Some(activation),
                         _ => None,

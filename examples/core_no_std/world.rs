@@ -106,7 +106,7 @@ impl<Say: FnMut(fmt::Arguments<'_>)> World<Say> {
     pub(crate) fn request(&mut self, at: MemberId, identity: &ClusterIdentity) -> Result<Placed, Refusal> {
         let request = RequestId::new(self.number());
         let identity = identity.clone();
-        self.input(at, Input::Placement(activations::Input::Requested { request, identity }));
+        self.input(at, Input::Placement(activations::Input::Requested { request, identity: identity.into() }));
         let answered = self.run_until(|world| world.placed.contains_key(&request));
         assert!(answered, "every request is answered");
         self.placed.remove(&request).unwrap_or(Err(Refusal::NotStarted))

@@ -155,9 +155,12 @@ impl PidCacheState {
     fn perform(&mut self, myself: &ActorRef<PidCacheMessage>, effect: Effect) {
         match effect {
             Effect::Resolve { lookup, identity, owner } if owner.id == self.node.me.id => {
-                if let Some(parts) = self.node.parts() {
-                    parts.placement.send(PlacementMessage::Activate { lookup, identity });
-                }
+                // It became the owner between the request's look at the topology and this one.
+                let (node, myself) = (Arc::clone(&self.node), myself.clone());
+                tokio::spawn(async move {
+                    let result = ask_here(&node, &identity).await;
+                    drop(myself.cast(PidCacheMessage::LookedUp { lookup, identity, result }));
+                });
             }
             Effect::Resolve { lookup, identity, owner } => {
                 let (node, myself) = (Arc::clone(&self.node), myself.clone());
@@ -168,7 +171,7 @@ impl PidCacheState {
             }
             Effect::Answer { request, answer } => {
                 if let Some(reply) = self.waiting.remove(&request) {
-                    let answer = answer.map_err(unresolved);
+                    let answer = answer.map_err(Unresolved::from);
                     drop(reply.send(answer.and_then(|location| self.pid(location).ok_or(Unresolved::NotOwner))));
                 }
             }
@@ -191,13 +194,18 @@ impl PidCacheState {
     fn pid(&self, location: Location) -> Option<Pid> {
         let Location { member, activation, .. } = location;
         if member == self.node.me.id {
-            let door = Arc::clone(&*self.node.doors.get(&activation)?);
-            return Some(Pid::Local { activation, door });
+            return self.node.local_pid(activation);
         }
         let view = self.node.view.load();
         let member = view.topology().member(member)?;
         Some(Pid::Remote { activation, endpoint: self.node.remoting.endpoint(member.id, &member.address) })
     }
+}
+
+async fn ask_here(node: &Node, identity: &Arc<ClusterIdentity>) -> Result<Location, LookupError> {
+    let parts = node.parts().ok_or(Refusal::NotStarted)?;
+    let located = parts.placement.ask(|reply| PlacementMessage::Locate { identity: Arc::clone(identity), reply }).await;
+    Ok(located.unwrap_or(Err(Refusal::ShuttingDown))?)
 }
 
 async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> Result<Location, LookupError> {
@@ -213,21 +221,5 @@ async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> R
         Ok(location)
     } else {
         Err(LookupError::Unreachable(format!("{} answered with an activation of {}", owner.id, location.member)))
-    }
-}
-
-fn unresolved(error: LookupError) -> Unresolved {
-    match error {
-        LookupError::Refused(refusal) => match refusal {
-            Refusal::UnknownKind { .. } => Unresolved::UnknownKind,
-            Refusal::NotOwner { .. } => Unresolved::NotOwner,
-            Refusal::Locked { .. } => Unresolved::Locked,
-            Refusal::ShuttingDown => Unresolved::ShuttingDown,
-            Refusal::Failed(failure) => Unresolved::ActivationFailed(failure),
-            Refusal::NotStarted => Unresolved::NotStarted,
-            Refusal::Overloaded => Unresolved::Overloaded,
-            other => Unresolved::Unreachable(other.to_string()),
-        },
-        other => Unresolved::Unreachable(other.to_string()),
     }
 }

@@ -70,7 +70,7 @@ impl PidTable {
     }
 
     /// Remembers an activation. A full table first forgets one entry in sixteen, whichever those are.
-    pub(super) fn insert(&self, identity: Arc<ClusterIdentity>, pid: Pid) {
+    pub(crate) fn insert(&self, identity: Arc<ClusterIdentity>, pid: Pid) {
         if self.len.load(Ordering::Relaxed) >= self.capacity {
             let mut place = 0_usize;
             self.retain(|_| {

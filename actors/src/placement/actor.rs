@@ -6,7 +6,6 @@ use std::time::Duration;
 use fnv::FnvBuildHasher;
 use gristmill_core::alarm::TimerEpoch;
 use gristmill_core::placement::activations::{Activations, Config, Effect, Event, Input};
-use gristmill_core::placement::pid_cache::{LookupError, LookupId};
 use gristmill_core::placement::{DeactivationReason, Location, Placed, Refusal, Rendezvous, wire};
 use gristmill_core::{KindName, Outbox, RequestId};
 use gristmill_messages::cluster::ActivationRequest;
@@ -20,7 +19,6 @@ use crate::event::ClusterEvent;
 use crate::grain::{Ended, GrainContext, Kind, KindSettings};
 use crate::inbox::PeerRequest;
 use crate::node::Node;
-use crate::pid_cache::PidCacheMessage;
 use crate::placement::announcer::Announcer;
 use crate::remoting::refuse_unknown;
 use crate::timer::Timer;
@@ -32,10 +30,10 @@ pub(crate) struct PlacementActor;
 pub(crate) enum PlacementMessage {
     /// Ownership in a new topology.
     TopologyChanged(Arc<Rendezvous>),
-    /// This node wants an activation that it owns.
-    Activate {
-        lookup: LookupId,
+    /// This node wants an activation that it owns: where is it? What is found is in the table of the PID cache by then.
+    Locate {
         identity: Arc<ClusterIdentity>,
+        reply: oneshot::Sender<Result<Location, Refusal>>,
     },
     FromPeer(PeerRequest),
     Activated(ActivationId),
@@ -71,8 +69,8 @@ pub(crate) struct PlacementState {
 
 /// Who asked for an activation.
 enum Requester {
-    /// This node's PID cache.
-    Here(LookupId, Arc<ClusterIdentity>),
+    /// This node.
+    Here(Arc<ClusterIdentity>, oneshot::Sender<Result<Location, Refusal>>),
     Peer(PeerRequest),
 }
 
@@ -111,14 +109,13 @@ impl Actor for PlacementActor {
             PlacementMessage::TopologyChanged(rendezvous) => {
                 state.step(&myself, Input::TopologyChanged { rendezvous });
             }
-            PlacementMessage::Activate { lookup, identity } => {
-                let wanted = ClusterIdentity::clone(&identity);
-                state.request(&myself, wanted, Requester::Here(lookup, identity));
+            PlacementMessage::Locate { identity, reply } => {
+                state.request(&myself, Arc::clone(&identity), Requester::Here(identity, reply));
             }
             PlacementMessage::FromPeer(request) if request.is::<ActivationRequest>() => {
                 match request.decode::<ActivationRequest>().map(|request| request.cluster_identity) {
                     Ok(Some(identity)) if identity.validate().is_ok() => {
-                        state.request(&myself, identity, Requester::Peer(request));
+                        state.request(&myself, Arc::new(identity), Requester::Peer(request));
                     }
                     Ok(_) | Err(_) => refuse_unknown(&state.node, request),
                 }
@@ -160,7 +157,7 @@ impl Actor for PlacementActor {
 }
 
 impl PlacementState {
-    fn request(&mut self, myself: &ActorRef<PlacementMessage>, identity: ClusterIdentity, requester: Requester) {
+    fn request(&mut self, myself: &ActorRef<PlacementMessage>, identity: Arc<ClusterIdentity>, requester: Requester) {
         let request = self.node.request_id();
         self.waiting.insert(request, requester);
         self.step(myself, Input::Requested { request, identity });
@@ -227,11 +224,12 @@ impl PlacementState {
 
     fn answer(&self, requester: Requester, result: Result<Location, Refusal>) {
         match requester {
-            Requester::Here(lookup, identity) => {
-                if let Some(parts) = self.node.parts() {
-                    let result = result.map_err(LookupError::from);
-                    parts.pid_cache.send(PidCacheMessage::LookedUp { lookup, identity, result });
+            Requester::Here(identity, reply) => {
+                // By who also removes it when it ends, so that it cannot be inserted after that.
+                if let Some(pid) = result.as_ref().ok().and_then(|location| self.node.local_pid(location.activation)) {
+                    self.node.pids.insert(identity, pid);
                 }
+                drop(reply.send(result));
             }
             Requester::Peer(peer) => {
                 let hash = self.node.view.load().topology().hash();

@@ -47,7 +47,7 @@
 //! let rendezvous = Arc::new(Rendezvous::new(Arc::new(topology)));
 //! activations.handle(now, Input::TopologyChanged { rendezvous }, &mut out);
 //! let identity = ClusterIdentity::new("greeter", "alice");
-//! activations.handle(now, Input::Requested { request: RequestId::new(1), identity }, &mut out);
+//! activations.handle(now, Input::Requested { request: RequestId::new(1), identity: Arc::new(identity) }, &mut out);
 //! assert!(matches!(out.drain_effects().next(), Some(Effect::Spawn { .. })));
 //! ```
 
@@ -85,7 +85,7 @@ pub enum Input {
         /// Whom to answer.
         request: RequestId,
         /// Of what.
-        identity: ClusterIdentity,
+        identity: Arc<ClusterIdentity>,
     },
     /// A requester no longer waits: it is not answered. What it started goes on.
     Withdrawn {
@@ -335,7 +335,7 @@ impl Activations {
         }
     }
 
-    fn request(&mut self, now: Timestamp, request: RequestId, identity: ClusterIdentity, out: &mut Out) {
+    fn request(&mut self, now: Timestamp, request: RequestId, identity: Arc<ClusterIdentity>, out: &mut Out) {
         let refusal = match self.phase {
             Phase::Idle => Some(Refusal::NotStarted),
             Phase::ShuttingDown { .. } | Phase::Stopped => Some(Refusal::ShuttingDown),
@@ -346,7 +346,7 @@ impl Activations {
             Some(refusal) => Err(refusal),
             None => match self.table.of_identity_mut(hash, &identity) {
                 None => match self.admit(&identity, hash) {
-                    Ok(()) => return self.spawn(now, hash, Arc::new(identity), [request].into(), out),
+                    Ok(()) => return self.spawn(now, hash, identity, [request].into(), out),
                     Err(refusal) => Err(refusal),
                 },
                 Some(slot) => match &mut slot.state {
@@ -412,8 +412,8 @@ impl Activations {
         };
         match core::mem::replace(&mut slot.state, State::Active) {
             State::Activating { waiters } => {
-                let (placed, identity) = (slot.placed(), Arc::clone(&slot.identity));
-                self.table.count_started(activation);
+                let (placed, identity, kind) = (slot.placed(), Arc::clone(&slot.identity), slot.kind);
+                self.table.count_started(kind);
                 answer(waiters, &Ok(placed), out);
                 out.event(Event::Started { identity, activation, epoch: placed.epoch });
             }

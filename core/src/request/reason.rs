@@ -1,6 +1,9 @@
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use gristmill_messages::remote::not_delivered::Reason;
+
+use crate::placement::Refusal;
+use crate::placement::pid_cache::LookupError;
 
 /// Why a message surely did not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -72,6 +75,29 @@ pub enum Unresolved {
     /// The grain's factory or its `on_activate` failed: the user's own code said no. Never retried.
     #[error("the activation failed: {0}")]
     ActivationFailed(String),
+}
+
+impl From<Refusal> for Unresolved {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownKind { .. } => Self::UnknownKind,
+            Refusal::NotOwner { .. } => Self::NotOwner,
+            Refusal::Locked { .. } => Self::Locked,
+            Refusal::ShuttingDown => Self::ShuttingDown,
+            Refusal::Failed(failure) => Self::ActivationFailed(failure),
+            Refusal::NotStarted => Self::NotStarted,
+            Refusal::Overloaded => Self::Overloaded,
+        }
+    }
+}
+
+impl From<LookupError> for Unresolved {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Refused(refusal) => refusal.into(),
+            other @ (LookupError::OwnerGone(_) | LookupError::Unreachable(_)) => Self::Unreachable(other.to_string()),
+        }
+    }
 }
 
 /// What follows from a reason.

@@ -46,7 +46,7 @@ pub(super) struct Slot {
     pub(super) identity: Arc<ClusterIdentity>,
     topology: TopologyVersion,
     pub(super) state: State,
-    kind: u32,
+    pub(super) kind: u32,
 }
 
 impl Slot {
@@ -119,10 +119,9 @@ impl Table {
         self.slots.insert_unique(hash, slot, |slot| slot.hash).into_mut()
     }
 
-    /// Counts an activation as started until it is removed.
-    pub(super) fn count_started(&mut self, activation: ActivationId) {
-        let kind = self.of_activation_mut(activation).map(|slot| slot.kind);
-        if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(kind as usize)) {
+    /// Counts an activation of this kind as started until it is removed.
+    pub(super) fn count_started(&mut self, kind: u32) {
+        if let Some(kind) = self.kinds.get_mut(kind as usize) {
             kind.started += 1;
         }
     }

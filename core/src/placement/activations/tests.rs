@@ -83,7 +83,7 @@ impl Node {
     }
 
     fn asked(&mut self, id: u64, identity: ClusterIdentity) -> Vec<Effect> {
-        self.does(Input::Requested { request: request(id), identity })
+        self.does(Input::Requested { request: request(id), identity: Arc::new(identity) })
     }
 
     fn activated(&mut self, id: u64) -> Vec<Effect> {
@@ -347,7 +347,7 @@ fn a_withdrawn_request_leaves_nothing_pending() {
 fn a_grain_that_does_not_activate_in_time_is_drained_and_then_stopped() {
     let mut node = Node::alone();
     let first = SetTimer { after: Duration::from_millis(500), epoch: TimerEpoch::new(1) };
-    let asked = node.all(Input::Requested { request: request(1), identity: alice() });
+    let asked = node.all(Input::Requested { request: request(1), identity: Arc::new(alice()) });
     assert_eq!(asked, [spawn(1, 1, alice()), Effect::SetTimer(first)]);
     node.later(500);
     let failure = Refusal::Failed("it was ended while it activated: unresponsive".into());
@@ -382,7 +382,7 @@ fn an_activation_in_time_costs_one_timer_for_many() {
     let mut timers = 0;
     for id in 1..=100 {
         let identity = ClusterIdentity::new(KIND, id.to_string());
-        let effects = node.all(Input::Requested { request: request(id), identity });
+        let effects = node.all(Input::Requested { request: request(id), identity: Arc::new(identity) });
         timers += effects.iter().filter(|effect| matches!(effect, Effect::SetTimer(_))).count();
         node.activated(id);
         node.later(1);
@@ -584,7 +584,7 @@ proptest! {
                     drawn += 1;
                     let (request, identity) = (request(drawn), ClusterIdentity::new(KIND, name.to_string()));
                     world.requests.insert(request, identity.clone());
-                    Input::Requested { request, identity }
+                    Input::Requested { request, identity: Arc::new(identity) }
                 }
                 Step::Withdraw(choice) => {
                     let waiting = world.requests.len().max(1);
