@@ -12,9 +12,13 @@
 //!        └────────► Gone                   Gone: released; only now may the identity be activated again
 //! ```
 //!
+//! A caller of this node that finds the grain cold, or parked, runs the turn itself if turns of the kind are
+//! brief: then no task is needed at all.
+//!
 //! The rest of a node knows a cell only by its [`Door`](door::Door): deliver, drain, stop. [`Kind::actor`] hosts an
 //! ordinary ractor actor behind the same door.
 
+mod brief;
 mod call;
 mod cell;
 mod context;
@@ -51,6 +55,8 @@ pub trait Grain: Send + 'static {
     }
 
     /// Handles one message. The next one waits until the future is done.
+    ///
+    /// Which task runs a turn is not specified: a brief one may run in its caller's. Block in none of them.
     ///
     /// An `Err` is the grain's own answer: the caller gets it as [`RequestError::Rejected`](crate::RequestError) and
     /// it is never retried. A caller that gives up does not cancel a turn that has begun.

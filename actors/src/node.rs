@@ -13,6 +13,7 @@ use gristmill_core::{Member, RequestId, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity};
 use gristmill_transport::{Outcome, PendingCalls};
 use ractor::ActorRef;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::cluster::ClusterMessage;
@@ -24,7 +25,7 @@ use crate::grain::Door;
 use crate::inbox::Inbox;
 use crate::member_list::MemberListMessage;
 use crate::metrics::Metrics;
-use crate::pid_cache::{PidCacheMessage, PidTable};
+use crate::pid_cache::{Pid, PidCacheMessage, PidTable};
 use crate::placement::PlacementMessage;
 use crate::remoting::Remoting;
 
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) remoting: Remoting,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
+    /// That of the node's start; grains run there, whoever calls them.
+    pub(crate) runtime: Handle,
     parts: OnceLock<Parts>,
     next_request: AtomicU64,
 }
@@ -71,6 +74,7 @@ pub(crate) struct Parts {
 }
 
 impl Node {
+    /// To be called on the runtime that the node is to live on.
     pub(crate) fn new(me: Member, role: Role, config: ClusterConfig, remoting: Remoting, events: Events) -> Self {
         Self {
             pids: PidTable::new(config.pid_cache.get()),
@@ -84,6 +88,7 @@ impl Node {
             remoting,
             events,
             metrics: Metrics::default(),
+            runtime: Handle::current(),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),
         }
@@ -99,6 +104,12 @@ impl Node {
         if self.parts.set(parts).is_err() {
             tracing::error!("a node's parts were connected twice");
         }
+    }
+
+    /// How a grain of this node is reached, if it is still there.
+    pub(crate) fn local_pid(&self, activation: ActivationId) -> Option<Pid> {
+        let door = Arc::clone(&*self.doors.get(&activation)?);
+        Some(Pid::Local { activation, door })
     }
 
     pub(crate) fn owner(&self, identity: &ClusterIdentity) -> Option<Member> {

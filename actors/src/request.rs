@@ -4,24 +4,28 @@
 //! use. An attempt knows where the grain was (here, else in the table of the PID cache) or asks for it, hands the message
 //! to the grain's door or to the connection of its member, and waits for the outcome.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use gristmill_core::placement::Location;
 use gristmill_core::request::{
     AttemptFailure, Delivered, Effect, Input, NotDeliveredReason, Request, Unresolved, Verdict,
 };
 use gristmill_messages::{ActivationId, ClusterIdentity, MessageName};
 use gristmill_transport::{CallError, Connection, Lane, Outcome, OutgoingRequest, PendingCall, Target};
 use prost::{Message, Name};
+use tokio::task::coop::poll_proceed;
 use tokio::time::Instant;
 
 use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::pid_cache::{Pid, PidCacheMessage};
+use crate::placement::PlacementMessage;
 use crate::remoting::Endpoint;
 
 /// A grain by its name, with the options of calls to it. A cheap clone.
@@ -146,11 +150,11 @@ impl GrainRef {
         self.identity.validate()?;
         let node = &*self.cluster.node;
         node.metrics.requests.add_one();
-        let deadline = Instant::now() + self.timeout;
+        let mut deadline = Deadline { timeout: self.timeout, at: None };
         let mut life: Option<Request> = None;
         loop {
             let mut tried = None;
-            let failure = match self.attempt(name, &mut encode, expect, deadline, &mut tried).await {
+            let failure = match self.attempt(name, &mut encode, expect, &mut deadline, &mut tried).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Attempt(failure)) => failure,
@@ -160,7 +164,7 @@ impl GrainRef {
                 node.metrics.unresolved.add_one();
             }
             let life = life.get_or_insert_with(|| {
-                Request::new(node.clock.at(deadline), node.config.timing.retry, self.idempotent)
+                Request::new(node.clock.at(deadline.get()), node.config.timing.retry, self.idempotent)
             });
             match life.handle(node.clock.now(), failure, rand::random()) {
                 Effect::GiveUp(verdict) => return Err(self.error(verdict)),
@@ -182,41 +186,47 @@ impl GrainRef {
         name: &MessageName,
         encode: &mut Encode<'_>,
         expect: Expect,
-        deadline: Instant,
+        deadline: &mut Deadline,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
-        let node = &*self.cluster.node;
-        let mut begin = |pid: &Pid, encode: &mut Encode<'_>, cx: &Context<'_>| {
+        let mut begin = |pid: &Pid, encode: &mut Encode<'_>, deadline: &mut Deadline, cx: &Context<'_>| {
             *tried = Some(pid.activation());
             self.begin(pid, name, encode, expect, deadline, cx.waker())
         };
-        let known = |cx: &mut Context<'_>| {
-            if let Some(pid) = &*self.kept.load() {
-                return Some(begin(pid, encode, cx));
+        let known = poll_fn(|cx| {
+            if matches!(expect, Expect::Reply) {
+                // The grain may answer at once, and a loop of such calls would keep its worker to itself.
+                ready!(poll_proceed(cx)).made_progress();
             }
-            node.pids.with(self.hash, &self.identity, |pid| {
-                if self.keeps {
-                    self.kept.store(Some(Arc::new(pid.clone())));
-                }
-                begin(pid, encode, cx)
-            })
-        };
-        let begun = match poll_once(known).await {
+            if let Some(pid) = &*self.kept.load() {
+                return Poll::Ready(Some(begin(pid, encode, deadline, cx)));
+            }
+            // Cloned, since a turn may begin right here, and not under a lock of the table.
+            Poll::Ready(self.cluster.node.pids.get(self.hash, &self.identity).map(|pid| {
+                let begun = begin(&pid, encode, deadline, cx);
+                self.keep(pid);
+                begun
+            }))
+        });
+        let begun = match known.await {
             Some(begun) => begun?,
             None => {
-                let pid = self.resolve(deadline).await?;
-                poll_once(|cx| begin(&pid, encode, cx)).await?
+                let pid = self.resolve(deadline.get()).await?;
+                let begun = poll_fn(|cx| Poll::Ready(begin(&pid, encode, deadline, cx))).await?;
+                self.keep(pid);
+                begun
             }
         };
         let (connection, activation) = match begun {
             Begun::Told => return told(),
+            Begun::Replied(outcome) => return reply_of(outcome),
             Begun::Answered(answered) => {
                 let expired = |_| Failure::Attempt(Input::DeadlinePassed { sent: true });
                 return reply_of(answered.await.map_err(expired)?);
             }
             Begun::Connected(connection, activation) => (connection, activation),
             Begun::Disconnected(endpoint, activation) => {
-                (endpoint.connection(Lane::Data, deadline).await.map_err(Failure::unreachable)?, activation)
+                (endpoint.connection(Lane::Data, deadline.get()).await.map_err(Failure::unreachable)?, activation)
             }
         };
         let request = OutgoingRequest {
@@ -226,11 +236,17 @@ impl GrainRef {
             traceparent: self.traceparent.clone(),
         };
         match expect {
-            Expect::Reply => reply_of(connection.call(request, deadline).await?),
+            Expect::Reply => reply_of(connection.call(request, deadline.get()).await?),
             Expect::Nothing => {
-                connection.notify(request, deadline).await?;
+                connection.notify(request, deadline.get()).await?;
                 told()
             }
+        }
+    }
+
+    fn keep(&self, pid: Pid) {
+        if self.keeps {
+            self.kept.store(Some(Arc::new(pid)));
         }
     }
 
@@ -241,19 +257,25 @@ impl GrainRef {
         name: &MessageName,
         encode: &mut Encode<'_>,
         expect: Expect,
-        deadline: Instant,
+        deadline: &mut Deadline,
         waker: &Waker,
     ) -> Result<Begun<'_>, Failure> {
-        let calls = &self.cluster.node.local_calls;
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
-                let (key, answered) = calls.register_for(deadline, waker);
-                let reply = ReplyTo::local(calls.completer(key));
-                door.deliver(self.envelope(name, encode(), deadline, reply))?;
-                Ok(Begun::Answered(answered))
+                let calls = &self.cluster.node.local_calls;
+                let mut waiting = None;
+                let replied = door.call(self.envelope(name, encode()), &mut || {
+                    let (_, answered) = calls.register_for(deadline.get(), waker);
+                    ReplyTo::local(waiting.insert(answered).completer())
+                })?;
+                match (replied, waiting) {
+                    (Some(outcome), _) => Ok(Begun::Replied(outcome)),
+                    (None, Some(answered)) => Ok(Begun::Answered(answered)),
+                    (None, None) => unreachable!("a door neither answered nor took a way back"),
+                }
             }
             (Pid::Local { door, .. }, Expect::Nothing) => {
-                door.deliver(self.envelope(name, encode(), deadline, ReplyTo::nobody()))?;
+                door.deliver(self.envelope(name, encode()))?;
                 Ok(Begun::Told)
             }
             (Pid::Remote { endpoint, activation }, _) => Ok(match endpoint.connected(Lane::Data) {
@@ -263,14 +285,27 @@ impl GrainRef {
         }
     }
 
-    fn envelope(&self, name: &MessageName, data: Bytes, deadline: Instant, reply: ReplyTo) -> Envelope {
-        Envelope { message: name.clone(), data, deadline: Some(deadline), traceparent: self.traceparent.clone(), reply }
+    /// For a grain of this node.
+    fn envelope(&self, name: &MessageName, data: Bytes) -> Envelope {
+        let traceparent = self.traceparent.clone();
+        Envelope { message: name.clone(), data, deadline: None, traceparent, reply: ReplyTo::nobody() }
     }
 
+    /// Asks where the grain is: this node's placement if it owns it, else the PID cache, which asks the owner.
     async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let parts = self.cluster.node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
+        let node = &*self.cluster.node;
+        let parts = node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
         let identity = Arc::clone(&self.identity);
-        let asked = parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply });
+        let asked = async {
+            if node.view.load().owner(&identity).is_some_and(|owner| owner.id == node.me.id) {
+                let located = parts.placement.ask(|reply| PlacementMessage::Locate { identity, reply }).await?;
+                // Not there any more: as stale as any other reference.
+                let pid = |location: Location| node.local_pid(location.activation).ok_or(Unresolved::NotOwner);
+                Some(located.map_err(Unresolved::from).and_then(pid))
+            } else {
+                parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply }).await
+            }
+        };
         match tokio::time::timeout_at(deadline, asked).await {
             Ok(Some(Ok(pid))) => Ok(pid),
             Ok(Some(Err(unresolved))) => Err(Failure::Attempt(Input::Failed(AttemptFailure::Unresolved(unresolved)))),
@@ -313,15 +348,23 @@ enum Expect {
 /// Encodes the message, for one attempt.
 type Encode<'a> = dyn FnMut() -> Bytes + Send + 'a;
 
-/// Runs `now` with the waker of the calling task.
-async fn poll_once<T>(now: impl FnOnce(&mut Context<'_>) -> T) -> T {
-    let mut now = Some(now);
-    std::future::poll_fn(|cx| now.take().map_or(Poll::Pending, |now| Poll::Ready(now(cx)))).await
+/// When a call ends, at the latest. The clock is read when that is first asked for: a call that is answered at once needs
+/// no clock.
+struct Deadline {
+    timeout: Duration,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    fn get(&mut self) -> Instant {
+        *self.at.get_or_insert_with(|| Instant::now() + self.timeout)
+    }
 }
 
 /// How far an attempt got in place, without waiting.
 enum Begun<'a> {
     Told,
+    Replied(Outcome),
     Answered(PendingCall<'a, Outcome>),
     Connected(Arc<Connection>, ActivationId),
     Disconnected(Arc<Endpoint>, ActivationId),

@@ -1,23 +1,30 @@
-//! The light cell: a grain's mailbox, and the task that runs its turns only while there is something to do.
+//! The light cell: a grain's mailbox, and whoever runs its turns.
+//!
+//! Turns run in the cell's task, which exists only while there is something to do, or in the task of a caller who finds
+//! the grain at rest: a call that is answered at once costs no task switch. Only kinds whose turns are [`Brief`] are
+//! lent to callers, since nothing else of the caller's task runs meanwhile.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
 use tokio::task::AbortHandle;
 
+use crate::grain::brief::Nested;
 use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::{KindSettings, OnPanic};
-use crate::grain::{Call, Envelope, ErrorCode, Grain, GrainContext, GrainError};
+use crate::grain::{Call, Envelope, ErrorCode, Grain, GrainContext, GrainError, ReplyTo};
 
 /// Of fewer messages that a task has taken, every one is counted; of more, one in so many.
 const EXACT: usize = 16;
@@ -28,6 +35,15 @@ const TURN_BUDGET: u32 = 128;
 /// Bursts of messages after which a grain keeps its task when its queue is empty, until it is idle. One that is called
 /// now and then goes cold at once, so that a million of those cost no million tasks.
 const BURSTS: u8 = 2;
+
+/// The same of a grain whose turns are brief.
+const BRIEF_TURN_BUDGET: u32 = 1_024;
+
+/// How often a caller looks again whether another one has given the grain back; each time it spins twice as long.
+const PATIENCE: u32 = 7;
+
+/// Answers of brief turns that are held back until the grain is free again, at most.
+const HELD_BACK: usize = 256;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
@@ -44,27 +60,48 @@ pub(super) struct Cell<G> {
 struct Inner<G> {
     queue: VecDeque<Envelope>,
     life: Life<G>,
+    order: Order,
+    task: Option<Task>,
     activated: bool,
-    /// Cut off: whatever the task is about to do, it ends instead.
+    /// Cut off: whatever is about to be done, it ends instead.
     stopped: bool,
-    /// Counts the warm lives.
+    /// Counts the tasks.
     lives: u32,
-    /// How often it became warm since it was last idle, see [`BURSTS`]; zero only while it is idle.
+    /// How often it got a task since it was last idle, see [`BURSTS`]; zero only while it is idle.
     bursts: u8,
 }
 
+/// Where the grain is.
+///
 /// | state | legal next states |
 /// | --- | --- |
-/// | `Warm` | `Cold` (idle), `Gone` |
-/// | `Cold` | `Warm` (a message, or the order to drain) |
+/// | `Resting` | `Working` (its task takes it), `Lent` (a caller does), `Gone` |
+/// | `Working` | `Resting`, `Gone` |
+/// | `Lent` | `Resting`, `Unfinished` (the turn waits for something), `Gone` |
+/// | `Unfinished` | `Working`, `Gone` |
 /// | `Gone` | none |
+///
+/// Invariant: while work waits and the grain rests, a task has been woken or is about to be spawned.
 enum Life<G> {
-    /// A task owns the grain, which is about to be spawned while there is no handle to it.
-    Warm { order: Order, parked: Option<Waker>, task: Option<AbortHandle> },
-    /// The grain rests here.
-    Cold(Box<G>),
+    /// Nobody runs it.
+    Resting(Box<G>),
+    /// Its task has it, or makes it.
+    Working,
+    /// A caller has it, for one turn.
+    Lent,
+    /// It is in a caller's turn that its task has to finish.
+    Unfinished(Box<Unfinished<G>>),
     /// The activation has ended.
     Gone,
+}
+
+/// The task of a cell.
+#[derive(Default)]
+struct Task {
+    /// None while it is about to be spawned.
+    handle: Option<AbortHandle>,
+    /// Some while it waits for work.
+    parked: Option<Waker>,
 }
 
 /// What the task does once the queue is empty.
@@ -72,7 +109,7 @@ enum Life<G> {
 enum Order {
     /// Wait for the next message.
     Serve,
-    /// Rest.
+    /// End.
     Cool,
     /// Deactivate; nothing more is queued.
     Drain(DeactivationReason),
@@ -91,7 +128,9 @@ impl<G: Grain> Cell<G> {
             settings,
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
-                life: Life::Warm { order: Order::Cool, parked: None, task: None },
+                life: Life::Working,
+                order: Order::Cool,
+                task: Some(Task::default()),
                 activated: false,
                 stopped: false,
                 lives: 0,
@@ -110,13 +149,14 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a warm life, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and what
-    /// it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime that has ended
-    /// drops all of that at once.
+    /// Begins the life of a task, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and
+    /// what it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime that has
+    /// ended drops all of that at once.
     fn spawn(self: &Arc<Self>, life: u32, work: impl Future<Output = End> + Send + 'static) {
         // A tuple is dropped from its first field to its last.
         let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
-        let spawned = tokio::spawn(async move {
+        // On the node's runtime, whichever the caller is on.
+        let spawned = self.context.cluster.node.runtime.spawn(async move {
             let (work, mut leaving) = live;
             leaving.end = work.await;
         });
@@ -127,8 +167,8 @@ impl<G: Grain> Cell<G> {
         }
         // It may have ended by now, and another one may have begun.
         let current = inner.lives == life;
-        if let (true, Life::Warm { task, .. }) = (current, &mut inner.life) {
-            *task = Some(spawned);
+        if let (true, Some(task)) = (current, &mut inner.task) {
+            task.handle = Some(spawned);
         }
     }
 
@@ -149,36 +189,44 @@ impl<G: Grain> Cell<G> {
         End::Failed(failure)
     }
 
-    /// Puts the activated grain to rest, or into a task of its own if there is work already: that task is large, and this
-    /// one is small, because most grains are activated more often than they are busy.
+    /// Puts the activated grain to rest. If there is work already it gets another task: that one is large, and this one is
+    /// small, because most grains are activated more often than they are busy.
     fn settle(&self, grain: Box<G>) -> End {
-        let Some(grain) = self.rest(grain) else { return End::Rest };
-        let Some(this) = self.this.upgrade() else { return End::Cut };
         let mut inner = self.lock();
-        let stopped = inner.stopped;
-        match &mut inner.life {
-            Life::Warm { task, .. } if !stopped => *task = None,
-            Life::Warm { .. } | Life::Cold(_) | Life::Gone => return End::Cut,
+        if inner.stopped {
+            return End::Cut;
         }
-        inner.lives = inner.lives.wrapping_add(1);
-        let (life, cell) = (inner.lives, Arc::clone(&this));
-        drop(inner);
-        this.spawn(life, async move { cell.run(grain).await });
+        inner.life = Life::Resting(grain);
+        inner.task = None;
+        self.wake_for_work(inner);
         End::Rest
     }
 
-    async fn run(&self, mut grain: Box<G>) -> End {
+    async fn run(&self) -> End {
         let mut batch = Batch::default();
+        let mut answers = Answers::default();
+        let mut held = None;
         let mut turns: u32 = 0;
         loop {
-            match poll_fn(|cx| self.poll_work(cx, &mut batch.0)).await {
+            let work = poll_fn(|cx| {
+                let work = self.poll_work(cx, &mut batch.0, &mut held);
+                answers.send();
+                work
+            });
+            match work.await {
                 Work::Turns => {}
-                Work::Rest => match self.rest(grain) {
-                    None => return End::Rest,
-                    Some(woken) => grain = woken,
-                },
+                Work::Finish(unfinished) => {
+                    let Unfinished { turn, reply } = *unfinished;
+                    let (grain, outcome, end) = turn.await;
+                    held = Some(grain);
+                    reply.send(outcome);
+                    if self.is_fatal(end) {
+                        return End::Left(DeactivationReason::Panicked);
+                    }
+                }
+                Work::Rest => return End::Rest,
                 Work::End => return End::Cut,
-                Work::Leave(reason) => {
+                Work::Leave(mut grain, reason) => {
                     // Boxed, since it happens once, and its room would be in every task.
                     let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
                     if Box::pin(goodbye).await.is_err() {
@@ -187,119 +235,240 @@ impl<G: Grain> Cell<G> {
                     return End::Left(reason);
                 }
             }
-            while let Some(mut envelope) = batch.0.pop_front() {
+            while let (Some(grain), Some(mut envelope)) = (&mut held, batch.0.pop_front()) {
                 // Senders read this, and each store takes it away from them: of a long batch not every step is worth that.
                 let left = batch.0.len();
                 if left < EXACT || left.is_multiple_of(EXACT) {
                     self.taken.store(left, Ordering::Relaxed);
                 }
-                match (self.turn(&mut grain, &mut envelope).await, self.settings.on_panic) {
-                    (Turn::Done, _) | (Turn::Panicked, OnPanic::Keep) => {}
-                    (Turn::Panicked, OnPanic::Deactivate) => return End::Left(DeactivationReason::Panicked),
+                if envelope.is_stale() {
+                    envelope.reply.take().not_delivered(NotDeliveredReason::Expired);
+                    continue;
+                }
+                let reply = envelope.reply.take();
+                let mut turn = pin!(self.turn(grain, &envelope));
+                let (outcome, end) = poll_fn(|cx| {
+                    let done = turn.as_mut().poll(cx);
+                    if done.is_pending() {
+                        answers.send();
+                    }
+                    done
+                })
+                .await;
+                if reply.is_wanted() {
+                    answers.0.push((reply, outcome));
+                }
+                if self.is_fatal(end) {
+                    return End::Left(DeactivationReason::Panicked);
+                }
+                let brief = self.settings.brief.holds();
+                if !brief || answers.0.len() >= HELD_BACK {
+                    answers.send();
                 }
                 turns = turns.wrapping_add(1);
-                if turns.is_multiple_of(TURN_BUDGET) {
+                if turns.is_multiple_of(if brief { BRIEF_TURN_BUDGET } else { TURN_BUDGET }) {
+                    answers.send();
                     tokio::task::yield_now().await;
                 }
             }
         }
     }
 
-    async fn turn(&self, grain: &mut G, envelope: &mut Envelope) -> Turn {
-        if envelope.is_stale() {
-            envelope.reply.take().not_delivered(NotDeliveredReason::Expired);
-            return Turn::Done;
-        }
-        let Envelope { message, data, traceparent, .. } = &*envelope;
+    async fn turn(&self, grain: &mut G, envelope: &Envelope) -> (Outcome, Turn) {
+        let began = self.settings.brief.sample();
+        let Envelope { message, data, traceparent, .. } = envelope;
         let call = Call { message, data, traceparent: traceparent.as_deref() };
         let answer = AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind().await;
-        let reply = envelope.reply.take();
+        self.settings.brief.took(began);
         match answer {
-            Ok(Ok(answer)) => reply.send(Outcome::Response { message: answer.message, data: answer.data }),
-            Ok(Err(error)) => reply.send(error.into()),
+            Ok(Ok(answer)) => (Outcome::Response { message: answer.message, data: answer.data }, Turn::Done),
+            Ok(Err(error)) => (error.into(), Turn::Done),
             Err(_) => {
-                let (identity, message) = (&self.context.identity, &envelope.message);
-                tracing::warn!(%identity, %message, "a grain panicked");
-                reply.send(GrainError::new(ErrorCode::Panicked, "the grain panicked").into());
-                return Turn::Panicked;
+                tracing::warn!(identity = %self.context.identity, %message, "a grain panicked");
+                (GrainError::new(ErrorCode::Panicked, "the grain panicked").into(), Turn::Panicked)
             }
         }
-        Turn::Done
     }
 
-    fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>) -> Poll<Work> {
-        let mut inner = self.lock();
+    fn is_fatal(&self, turn: Turn) -> bool {
+        turn == Turn::Panicked && self.settings.on_panic == OnPanic::Deactivate
+    }
+
+    fn is_in_use(&self) {
+        if self.idle_sweeps.load(Ordering::Relaxed) != 0 {
+            self.idle_sweeps.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the task what to do next, and takes the grain from it, or gives it to it, as that needs.
+    fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>, held: &mut Option<Box<G>>) -> Poll<Work<G>> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         if inner.stopped {
             return Poll::Ready(Work::End);
         }
-        if !inner.queue.is_empty() {
-            std::mem::swap(&mut inner.queue, batch);
-            self.taken.store(batch.len(), Ordering::Relaxed);
-            return Poll::Ready(Work::Turns);
+        match std::mem::replace(&mut inner.life, Life::Working) {
+            Life::Unfinished(turn) => return Poll::Ready(Work::Finish(turn)),
+            Life::Resting(grain) => *held = Some(grain),
+            other => inner.life = other,
         }
-        match &mut inner.life {
-            Life::Warm { order: Order::Serve, parked, .. } => {
-                *parked = Some(cx.waker().clone());
-                self.idle_sweeps.store(0, Ordering::Relaxed);
-                Poll::Pending
+        if let Some(grain) = held.take() {
+            if !inner.queue.is_empty() {
+                *held = Some(grain);
+                std::mem::swap(&mut inner.queue, batch);
+                self.taken.store(batch.len(), Ordering::Relaxed);
+                return Poll::Ready(Work::Turns);
             }
-            Life::Warm { order: Order::Drain(reason), .. } => Poll::Ready(Work::Leave(*reason)),
-            Life::Warm { order: Order::Cool, .. } | Life::Cold(_) | Life::Gone => Poll::Ready(Work::Rest),
+            if let Order::Drain(reason) = inner.order {
+                return Poll::Ready(Work::Leave(grain, reason));
+            }
+            inner.life = Life::Resting(grain);
+            self.idle_sweeps.store(0, Ordering::Relaxed);
         }
-    }
-
-    /// Puts the grain to rest, unless there is work again.
-    fn rest(&self, grain: Box<G>) -> Option<Box<G>> {
-        let mut inner = self.lock();
-        if inner.queue.is_empty() && !inner.stopped && matches!(inner.life, Life::Warm { order: Order::Cool, .. }) {
+        // Nothing to do, or a caller has the grain, who looks for work and orders when he gives it back.
+        if inner.order == Order::Cool && inner.queue.is_empty() {
             inner.queue = VecDeque::new();
-            inner.life = Life::Cold(grain);
-            return None;
+            inner.task = None;
+            return Poll::Ready(Work::Rest);
         }
-        Some(grain)
+        if let Some(task) = &mut inner.task {
+            task.parked = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
-    /// Makes sure that the task runs, and that it drains if that is wanted.
-    fn wake(&self, mut guard: MutexGuard<'_, Inner<G>>, drain: Option<DeactivationReason>) {
+    /// Sees to it that waiting work, or the order to drain, is attended to.
+    fn wake_for_work(&self, guard: MutexGuard<'_, Inner<G>>) {
+        let waits = !guard.queue.is_empty() || matches!(guard.order, Order::Drain(_));
+        if waits || matches!(guard.life, Life::Unfinished(_)) {
+            self.wake(guard);
+        }
+    }
+
+    /// Makes sure that a task runs, unless somebody has the grain who will look for work.
+    fn wake(&self, mut guard: MutexGuard<'_, Inner<G>>) {
         let inner = &mut *guard;
-        match &mut inner.life {
-            Life::Warm { order, parked, .. } => {
-                inner.bursts = inner.bursts.max(1);
-                if let (Order::Serve | Order::Cool, Some(reason)) = (*order, drain) {
-                    *order = Order::Drain(reason);
-                }
-                let parked = parked.take();
-                drop(guard);
-                if let Some(waker) = parked {
-                    waker.wake();
-                }
-            }
-            cold @ Life::Cold(_) => {
-                // Somebody holds a door that somebody knocks at.
-                let Some(this) = self.this.upgrade() else { return };
-                inner.bursts = inner.bursts.saturating_add(1);
-                let idle = if inner.bursts > BURSTS { Order::Serve } else { Order::Cool };
-                let order = drain.map_or(idle, Order::Drain);
-                let warm = Life::Warm { order, parked: None, task: None };
-                if let Life::Cold(grain) = std::mem::replace(cold, warm) {
-                    inner.lives = inner.lives.wrapping_add(1);
-                    let (life, cell) = (inner.lives, Arc::clone(&this));
-                    drop(guard);
-                    this.spawn(life, async move { cell.run(grain).await });
-                }
-            }
-            Life::Gone => {}
+        inner.bursts = inner.bursts.max(1);
+        match inner.life {
+            Life::Working | Life::Lent | Life::Gone => return,
+            Life::Resting(_) | Life::Unfinished(_) => {}
         }
+        if let Some(task) = &mut inner.task {
+            let parked = task.parked.take();
+            drop(guard);
+            if let Some(waker) = parked {
+                waker.wake();
+            }
+            return;
+        }
+        // Somebody holds a door that somebody knocks at.
+        let Some(this) = self.this.upgrade() else { return };
+        inner.bursts = inner.bursts.saturating_add(1);
+        if inner.order == Order::Cool && inner.bursts > BURSTS {
+            inner.order = Order::Serve;
+        }
+        inner.task = Some(Task::default());
+        inner.lives = inner.lives.wrapping_add(1);
+        let (life, cell) = (inner.lives, Arc::clone(&this));
+        drop(guard);
+        this.spawn(life, async move { cell.run().await });
     }
 
-    /// Ends the activation, gives what is queued back to its callers, and reports.
-    fn release(&self, end: End) {
-        let (queued, activated) = {
+    /// Takes the grain for one turn in the caller's task, if nobody is before him. While another caller has it, that is
+    /// waited for: a brief turn is over sooner than a task is woken.
+    fn lend(&self) -> Option<(Arc<Self>, Box<G>)> {
+        let this = self.this.upgrade()?;
+        for patience in 0..PATIENCE {
             let mut inner = self.lock();
-            inner.life = Life::Gone;
-            (Batch(std::mem::take(&mut inner.queue)), inner.activated)
+            if !inner.queue.is_empty() || inner.stopped || matches!(inner.order, Order::Drain(_)) {
+                return None;
+            }
+            match std::mem::replace(&mut inner.life, Life::Lent) {
+                Life::Resting(grain) => return Some((this, grain)),
+                Life::Lent => {}
+                other => {
+                    inner.life = other;
+                    return None;
+                }
+            }
+            drop(inner);
+            (0..1_u32 << patience).for_each(|_| std::hint::spin_loop());
+        }
+        None
+    }
+
+    /// Runs one turn of the lent grain, as far as it goes without waiting.
+    fn turn_lent(
+        &self,
+        (cell, grain): (Arc<Self>, Box<G>),
+        envelope: Envelope,
+        reply: &mut dyn FnMut() -> ReplyTo,
+    ) -> Option<Outcome> {
+        self.is_in_use();
+        let mut turn: BoxFuture<'static, _> = Box::pin(async move {
+            let mut grain = grain;
+            let (outcome, end) = cell.turn(&mut grain, &envelope).await;
+            (grain, outcome, end)
+        });
+        // Whatever it waits for is told of the real waker when its task polls it again, at once.
+        let Poll::Ready((grain, outcome, end)) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            let reply = reply();
+            let mut inner = self.lock();
+            if inner.stopped {
+                drop(inner);
+                drop_quietly(turn);
+                self.release(End::Cut, true);
+                // The reply, dropped, says that the outcome is unknown.
+                return None;
+            }
+            inner.life = Life::Unfinished(Box::new(Unfinished { turn, reply }));
+            self.wake(inner);
+            return None;
         };
+        let mut inner = self.lock();
+        let fatal = self.is_fatal(end);
+        if inner.stopped || fatal {
+            drop(inner);
+            drop_quietly(grain);
+            self.release(if fatal { End::Left(DeactivationReason::Panicked) } else { End::Cut }, true);
+        } else {
+            inner.life = Life::Resting(grain);
+            self.wake_for_work(inner);
+        }
+        Some(outcome)
+    }
+
+    /// Ends the activation, gives what is queued back to its callers, and reports. Who has the grain has dropped it; while
+    /// it is lent that is the caller's part.
+    fn release(&self, end: End, lent: bool) {
+        let mut inner = self.lock();
+        inner.stopped = true;
+        match std::mem::replace(&mut inner.life, Life::Working) {
+            Life::Gone => {
+                inner.life = Life::Gone;
+                return;
+            }
+            Life::Lent if !lent => {
+                inner.life = Life::Lent;
+                return;
+            }
+            // Outside the lock, and before the activation counts as ended.
+            held @ (Life::Resting(_) | Life::Unfinished(_)) => {
+                drop(inner);
+                drop_quietly(held);
+                inner = self.lock();
+            }
+            Life::Working | Life::Lent => {}
+        }
+        inner.life = Life::Gone;
+        let (queued, activated) = (Batch(std::mem::take(&mut inner.queue)), inner.activated);
+        let parked = inner.task.take().and_then(|task| task.parked);
+        drop(inner);
         drop(queued);
+        // It finds that it has been stopped.
+        if let Some(waker) = parked {
+            waker.wake();
+        }
         let activation = self.context.activation;
         self.context.cluster.ended(match end {
             End::Left(reason) => Ended::Deactivated(activation, reason),
@@ -315,12 +484,8 @@ impl<G: Grain> Cell<G> {
 impl<G: Grain> Door for Cell<G> {
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
-        match &inner.life {
-            _ if inner.stopped => return Err(Refused::new(envelope, NotDeliveredReason::Stopping)),
-            Life::Gone | Life::Warm { order: Order::Drain(_), .. } => {
-                return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
-            }
-            Life::Warm { .. } | Life::Cold(_) => {}
+        if inner.stopped || matches!(inner.life, Life::Gone) || matches!(inner.order, Order::Drain(_)) {
+            return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
         }
         if inner.queue.len() + self.taken.load(Ordering::Relaxed) >= self.settings.mailbox {
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
@@ -330,31 +495,45 @@ impl<G: Grain> Door for Cell<G> {
             inner.queue.reserve_exact(1);
         }
         inner.queue.push_back(envelope);
-        if self.idle_sweeps.load(Ordering::Relaxed) != 0 {
-            self.idle_sweeps.store(0, Ordering::Relaxed);
-        }
-        self.wake(inner, None);
+        self.is_in_use();
+        self.wake(inner);
         Ok(())
     }
 
+    fn call(&self, mut envelope: Envelope, reply: &mut dyn FnMut() -> ReplyTo) -> Result<Option<Outcome>, Refused> {
+        if self.settings.brief.holds()
+            && let Some(_nested) = Nested::enter()
+            && let Some(lent) = self.lend()
+        {
+            return Ok(self.turn_lent(lent, envelope, reply));
+        }
+        envelope.reply = reply();
+        self.deliver(envelope).map(|()| None)
+    }
+
     fn drain(&self, reason: DeactivationReason) {
-        let inner = self.lock();
-        self.wake(inner, Some(reason));
+        let mut inner = self.lock();
+        if !matches!(inner.order, Order::Drain(_)) {
+            inner.order = Order::Drain(reason);
+        }
+        self.wake(inner);
     }
 
     fn stop(&self) {
         let mut inner = self.lock();
         inner.stopped = true;
-        if let Life::Warm { task, .. } = &inner.life {
-            if let Some(task) = task {
-                task.abort();
+        match (&inner.life, &inner.task) {
+            // Who has it ends it, when the turn is over.
+            (Life::Lent, _) | (Life::Gone, _) => {}
+            (_, Some(task)) => {
+                if let Some(task) = &task.handle {
+                    task.abort();
+                }
             }
-            return;
-        }
-        if let Life::Cold(grain) = std::mem::replace(&mut inner.life, Life::Gone) {
-            drop(inner);
-            drop(grain);
-            self.release(End::Cut);
+            (_, None) => {
+                drop(inner);
+                self.release(End::Cut, false);
+            }
         }
     }
 
@@ -363,24 +542,24 @@ impl<G: Grain> Door for Cell<G> {
         if idle > 1 {
             let mut guard = self.lock();
             let inner = &mut *guard;
-            match &mut inner.life {
-                Life::Warm { order: order @ Order::Serve, parked: parked @ Some(_), .. } => {
-                    *order = Order::Cool;
+            match (&inner.life, &mut inner.task) {
+                (Life::Resting(_), Some(task)) if inner.order == Order::Serve && task.parked.is_some() => {
+                    inner.order = Order::Cool;
                     inner.bursts = 0;
-                    let parked = parked.take();
+                    let parked = task.parked.take();
                     drop(guard);
                     if let Some(waker) = parked {
                         waker.wake();
                     }
                 }
                 // A turn that takes long is no idleness.
-                Life::Warm { .. } if inner.bursts > 0 => {
+                (Life::Lent | Life::Unfinished(_), _) | (Life::Working, _) if inner.bursts > 0 => {
                     self.idle_sweeps.store(0, Ordering::Relaxed);
                     return false;
                 }
                 // On its way to rest.
-                Life::Warm { .. } => {}
-                Life::Cold(_) | Life::Gone => inner.bursts = 0,
+                (Life::Lent | Life::Unfinished(_) | Life::Working, _) | (Life::Resting(_), Some(_)) => {}
+                (Life::Resting(_), None) | (Life::Gone, _) => inner.bursts = 0,
             }
         }
         self.settings.is_idle(idle, every)
@@ -393,16 +572,30 @@ impl<G> fmt::Debug for Cell<G> {
     }
 }
 
-enum Work {
+/// What a task has to do.
+enum Work<G> {
+    /// Handle what was taken from the queue.
     Turns,
+    /// Finish what a caller began.
+    Finish(Box<Unfinished<G>>),
+    /// End; the grain rests.
     Rest,
+    /// End; it was stopped.
     End,
-    Leave(DeactivationReason),
+    /// Say goodbye.
+    Leave(Box<G>, DeactivationReason),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Done,
     Panicked,
+}
+
+/// A turn that a caller began, with the grain in it.
+struct Unfinished<G> {
+    turn: BoxFuture<'static, (Box<G>, Outcome, Turn)>,
+    reply: ReplyTo,
 }
 
 /// How a warm life ends.
@@ -427,8 +620,34 @@ impl<G: Grain> Drop for Leaving<G> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.end, End::Cut) {
             End::Rest => {}
-            end => self.cell.release(end),
+            end => self.cell.release(end, false),
         }
+    }
+}
+
+/// Answers of turns that are over, held back so that the grain is free before their callers wake up, who then find it at
+/// rest. Sent before the task waits for anything, and when it ends.
+#[derive(Default)]
+struct Answers(Vec<(ReplyTo, Outcome)>);
+
+impl Answers {
+    fn send(&mut self) {
+        if !self.0.is_empty() {
+            std::mem::take(&mut self.0).into_iter().for_each(|(reply, outcome)| reply.send(outcome));
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.send();
+    }
+}
+
+/// Drops a grain where its panic would be somebody else's.
+fn drop_quietly<T>(grain: T) {
+    if std::panic::catch_unwind(AssertUnwindSafe(|| drop(grain))).is_err() {
+        tracing::warn!("a grain panicked while it was dropped");
     }
 }
 

@@ -4,13 +4,21 @@ use std::time::Duration;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::ActivationId;
+use gristmill_transport::Outcome;
 
-use crate::grain::{Envelope, GrainError};
+use crate::grain::{Envelope, GrainError, ReplyTo};
 
 /// All that the rest of a node knows of a running grain.
 pub(crate) trait Door: Debug + Send + Sync {
     /// Queues a message, or gives it back with the reason.
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused>;
+
+    /// As [`deliver`](Self::deliver), for a caller of this node who can do without a way back: the outcome, if the call was
+    /// answered at once. Else `reply` is called once, and the answer goes there.
+    fn call(&self, mut envelope: Envelope, reply: &mut dyn FnMut() -> ReplyTo) -> Result<Option<Outcome>, Refused> {
+        envelope.reply = reply();
+        self.deliver(envelope).map(|()| None)
+    }
 
     /// Refuses new messages from now on, handles what is queued, deactivates, and reports [`Ended`].
     fn drain(&self, reason: DeactivationReason);

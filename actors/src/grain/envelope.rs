@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub(crate) struct Envelope {
     pub(crate) message: MessageName,
     pub(crate) data: Bytes,
-    /// Until when the caller waits; of no meaning for a one-way message.
+    /// Until when a caller behind a connection waits.
     pub(crate) deadline: Option<Instant>,
     pub(crate) traceparent: Option<String>,
     pub(crate) reply: ReplyTo,
@@ -54,6 +54,10 @@ impl ReplyTo {
 
     pub(crate) const fn remote(responder: Responder) -> Self {
         Self(Some(Way::Remote(responder)))
+    }
+
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Takes the way back; what is left has none.

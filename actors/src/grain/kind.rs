@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gristmill_core::KindName;
 
+use crate::grain::brief::Brief;
 use crate::grain::cell::Cell;
 use crate::grain::door::Door;
 use crate::grain::hosted::{HostedCall, HostedDoor};
@@ -39,6 +40,7 @@ pub(crate) struct KindSettings {
     pub(crate) mailbox: usize,
     pub(crate) on_panic: OnPanic,
     pub(crate) idle_after: Option<Duration>,
+    pub(crate) brief: Arc<Brief>,
 }
 
 impl KindSettings {
@@ -80,6 +82,7 @@ impl Kind {
             mailbox: DEFAULT_MAILBOX,
             on_panic: OnPanic::default(),
             idle_after: Some(Duration::from_secs(60)),
+            brief: Arc::default(),
         };
         Self { name, settings, open: Arc::new(move |settings, context| open(settings, context) as Arc<dyn Door>) }
     }

@@ -78,6 +78,8 @@ impl Grain for Script {
         let name = call.name().to_string();
         match name.as_str() {
             "count" => {}
+            "stop" => self.0.cell.get().and_then(Weak::upgrade).unwrap().stop(),
+            "drain" => self.0.cell.get().and_then(Weak::upgrade).unwrap().drain(DeactivationReason::Idle),
             "yield" => tokio::task::yield_now().await,
             _ => self.0.handled.lock().unwrap().push(name.clone()),
         }
@@ -194,11 +196,15 @@ impl Bench {
         for _ in 0..=BURSTS {
             answers(self.send("a")).await;
         }
-        self.until(|bench| matches!(bench.cell.lock().life, Life::Warm { parked: Some(_), .. })).await;
+        self.until(|bench| bench.cell.lock().task.as_ref().is_some_and(|task| task.parked.is_some())).await;
     }
 
     async fn until_cold(&self) {
-        self.until(|bench| matches!(bench.cell.lock().life, Life::Cold(_))).await;
+        self.until(|bench| {
+            let inner = bench.cell.lock();
+            matches!(inner.life, Life::Resting(_)) && inner.task.is_none()
+        })
+        .await;
     }
 
     async fn until(&self, condition: impl Fn(&Self) -> bool) {
@@ -226,13 +232,13 @@ impl Bench {
     }
 
     fn call_until(&self, name: &str, deadline: Instant) -> (Result<(), NotDeliveredReason>, Answered<'_>) {
-        let (key, answered) = self.calls.register(deadline);
+        let (_, answered) = self.calls.register(deadline);
         let envelope = Envelope {
             message: MessageName::from(name.to_owned()),
             data: Bytes::new(),
-            deadline: Some(deadline),
+            deadline: None,
             traceparent: None,
-            reply: ReplyTo::local(self.calls.completer(key)),
+            reply: ReplyTo::local(answered.completer()),
         };
         let delivered = Arc::clone(&self.cell).deliver(envelope).map_err(|refused| refused.reason);
         (delivered, answered)
@@ -246,10 +252,52 @@ impl Bench {
     }
 }
 
+/// What became of a call that may be answered at once.
+enum Called<'a> {
+    AtOnce(Outcome),
+    Later(Answered<'a>),
+    Refused,
+}
+
+impl Bench {
+    /// A call as a caller of this node makes it.
+    fn lent(&self, name: &str) -> Called<'_> {
+        let mut later = None;
+        let (message, data) = (MessageName::from(name.to_owned()), Bytes::new());
+        let envelope = Envelope { message, data, deadline: None, traceparent: None, reply: ReplyTo::nobody() };
+        let called = self.cell.call(envelope, &mut || {
+            let (_, answered) = self.calls.register(Instant::now() + PATIENCE);
+            ReplyTo::local(later.insert(answered).completer())
+        });
+        match (called, later) {
+            (Ok(Some(outcome)), None) => Called::AtOnce(outcome),
+            (Ok(None), Some(answered)) => Called::Later(answered),
+            (Err(_), _) => Called::Refused,
+            (Ok(_), _) => panic!("answered at once, and a way back taken"),
+        }
+    }
+}
+
+impl Called<'_> {
+    fn at_once(self) -> Outcome {
+        match self {
+            Self::AtOnce(outcome) => outcome,
+            _ => panic!("not answered at once"),
+        }
+    }
+}
+
+/// Of a kind that has proven that its turns are brief.
+fn brief() -> KindSettings {
+    let settings = settings();
+    (0..64).for_each(|_| settings.brief.record(Duration::ZERO));
+    settings
+}
+
 type Answered<'a> = PendingCall<'a, Outcome>;
 
 fn settings() -> KindSettings {
-    KindSettings { mailbox: 1_000, on_panic: OnPanic::Deactivate, idle_after: None }
+    KindSettings { mailbox: 1_000, on_panic: OnPanic::Deactivate, idle_after: None, brief: Arc::default() }
 }
 
 async fn outcome(answered: Answered<'_>) -> Outcome {
@@ -587,13 +635,13 @@ async fn every_call_is_answered_when_a_grain_is_stopped_in_the_middle_of_them() 
                 tokio::spawn(async move {
                     let mut handled = 0;
                     loop {
-                        let (key, answered) = calls.register(Instant::now() + PATIENCE);
+                        let (_, answered) = calls.register(Instant::now() + PATIENCE);
                         let envelope = Envelope {
                             message: MessageName::from(String::from("yield")),
                             data: Bytes::new(),
                             deadline: None,
                             traceparent: None,
-                            reply: ReplyTo::local(calls.completer(key)),
+                            reply: ReplyTo::local(answered.completer()),
                         };
                         if Arc::clone(&cell).deliver(envelope).is_err() {
                             return (handled, 0);
@@ -639,4 +687,128 @@ fn a_grain_that_is_called_when_its_runtime_has_ended_tells_its_caller() {
     });
     let refused = delivered.recv_timeout(PATIENCE).expect("it hangs");
     assert_eq!(refused, Some(NotDeliveredReason::Stopping));
+}
+
+#[tokio::test]
+async fn a_brief_turn_of_a_resting_grain_is_answered_at_once_and_without_a_task() {
+    let bench = Bench::resting(brief()).await;
+    for _ in 0..3 {
+        assert!(matches!(bench.lent("a").at_once(), Outcome::Response { .. }));
+        assert!(bench.cell.lock().task.is_none());
+    }
+    assert_eq!(bench.seen.handled(), ["a", "a", "a"]);
+    // It was used, and is not idle.
+    assert!(!bench.cell.sweep(Duration::from_secs(100)));
+}
+
+#[tokio::test]
+async fn a_kind_that_has_not_proven_to_be_brief_is_not_lent() {
+    let bench = Bench::resting(settings()).await;
+    let Called::Later(answered) = bench.lent("a") else { panic!("lent") };
+    answers(answered).await;
+}
+
+#[tokio::test]
+async fn nobody_overtakes_what_waits_already() {
+    let bench = Bench::resting(brief()).await;
+    let before = bench.send("a");
+    let Called::Later(behind) = bench.lent("b") else { panic!("it overtook") };
+    answers(before).await;
+    answers(behind).await;
+    assert_eq!(bench.seen.handled(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_lent_turn_that_waits_goes_on_in_the_grains_task() {
+    let bench = Bench::resting(brief()).await;
+    let Called::Later(waits) = bench.lent("wait") else { panic!("it did not wait") };
+    let Called::Later(behind) = bench.lent("a") else { panic!("two turns at once") };
+    bench.seen.gate.add_permits(1);
+    assert_eq!([answers(waits).await, answers(behind).await], ["wait", "a"]);
+    assert_eq!(bench.seen.handled(), ["wait", "a"]);
+}
+
+#[tokio::test]
+async fn a_lent_turn_that_waits_for_ever_is_cut_off() {
+    let mut bench = Bench::resting(brief()).await;
+    let Called::Later(waits) = bench.lent("wait") else { panic!("it did not wait") };
+    let behind = bench.send("a");
+    bench.cell.stop();
+    assert!(matches!(outcome(waits).await, Outcome::UnknownOutcome { .. }));
+    assert_eq!(refusal(behind).await, NotDeliveredReason::Stopping);
+    assert!(is_deactivated(&bench.ended().await, DeactivationReason::Unresponsive));
+    assert!(bench.seen.dropped_in_time.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_grain_that_is_stopped_or_panics_or_drains_while_it_is_lent_answers_and_ends_once() {
+    for (message, parked, reason) in [
+        ("stop", false, DeactivationReason::Unresponsive),
+        ("stop", true, DeactivationReason::Unresponsive),
+        ("panic", false, DeactivationReason::Panicked),
+        ("panic", true, DeactivationReason::Panicked),
+        ("drain", false, DeactivationReason::Idle),
+        ("drain", true, DeactivationReason::Idle),
+    ] {
+        let mut bench = Bench::resting(brief()).await;
+        if parked {
+            bench.busy().await;
+        }
+        let answer = bench.lent(message).at_once();
+        assert_eq!(matches!(answer, Outcome::Response { .. }), message != "panic");
+        assert!(is_deactivated(&bench.ended().await, reason), "{message}");
+        assert!(bench.seen.dropped_in_time.load(Ordering::SeqCst), "{message}");
+        assert!(matches!(bench.lent("a"), Called::Refused));
+        bench.until(|bench| Arc::strong_count(&bench.cell) == 1).await;
+        assert!(bench.reports.try_recv().is_err(), "{message}: it ended twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lent_turns_and_queued_ones_never_run_at_once_and_none_is_lost() {
+    let bench = Arc::new(Bench::resting(brief()).await);
+    let callers: Vec<_> = (0..4_u64)
+        .map(|caller| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move {
+                for round in 0..2_000 {
+                    let name = if (round + caller) % 7 == 0 { "yield" } else { "count" };
+                    if round % 5 == caller {
+                        answers(bench.send(name)).await;
+                        continue;
+                    }
+                    match bench.lent(name) {
+                        Called::AtOnce(outcome) => assert!(matches!(outcome, Outcome::Response { .. })),
+                        Called::Later(answered) => drop(answers(answered).await),
+                        Called::Refused => panic!("refused"),
+                    }
+                    if round % 100 == 0 {
+                        bench.cell.sweep(Duration::from_secs(1));
+                        // Whatever the clock of a busy machine says.
+                        (0..64).for_each(|_| bench.cell.settings.brief.record(Duration::ZERO));
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(bench.seen.turns(), 8_000);
+    assert!(bench.calls.is_empty());
+}
+
+#[test]
+fn a_grain_survives_the_runtime_of_its_caller() {
+    let home = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let bench = home.block_on(Bench::resting(settings()));
+    let visiting = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let inside = visiting.enter();
+    let waits = bench.send("wait");
+    drop(inside);
+    drop(visiting);
+    bench.seen.gate.add_permits(1);
+    assert_eq!(home.block_on(answers(waits)), "wait");
+    let again = bench.send("a");
+    assert_eq!(home.block_on(answers(again)), "a");
 }
