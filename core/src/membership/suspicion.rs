@@ -41,7 +41,7 @@ mod tests {
             Suspicion::lasts(&Config::lan(), members, suspects, accusers).as_millis()
         };
         assert_eq!([1, 2, 3, 4, 5].map(|accusers| lasts(10, 1, accusers)), [24_000, 14_000, 8_150, 4_000, 4_000]);
-        assert_eq!([1, 4].map(|accusers| lasts(1000, 1, accusers)), [72_000, 12_000]);
+        assert_eq!([1, 4].map(|accusers| lasts(1000, 1, accusers)), [55_200, 9200]);
     }
 
     #[test]
