@@ -265,7 +265,9 @@ mod tests {
     }
 
     fn round(detector: &mut FailureDetector, rng: &mut Xoshiro256PlusPlus, places: usize) -> Vec<MemberId> {
-        (0..places).filter_map(|_| detector.next(rng, places, Timestamp::ZERO, |_| true, |place| Some(id(place)))).collect()
+        (0..places)
+            .filter_map(|_| detector.next(rng, places, Timestamp::ZERO, |_| true, |place| Some(id(place))))
+            .collect()
     }
 
     #[test]
@@ -287,7 +289,8 @@ mod tests {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut detector = FailureDetector::default();
         for _ in 0..40 {
-            let next = detector.next(&mut rng, 20, Timestamp::ZERO, |_| true, |place| Some(id(place)).filter(|_| place == 7));
+            let next =
+                detector.next(&mut rng, 20, Timestamp::ZERO, |_| true, |place| Some(id(place)).filter(|_| place == 7));
             assert_eq!(next, Some(id(7)));
         }
         assert_eq!(detector.next(&mut rng, 20, Timestamp::ZERO, |_| true, |_| None), None);

@@ -109,13 +109,7 @@ impl Membership {
     }
 
     /// Pings a member for another.
-    pub(super) fn ping_requested(
-        &mut self,
-        now: Timestamp,
-        relay: Relay,
-        refused: bool,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn ping_requested(&mut self, now: Timestamp, relay: Relay, refused: bool, out: &mut Outbox) {
         let target = relay.target;
         if target == self.me().id() {
             return self.report(relay, PingOutcome::Reached, out);
