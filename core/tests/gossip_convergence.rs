@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use gristmill_core::gossip::{Config, Effect, Event, Gossip, GossipKey, GossipValue, Input};
+use gristmill_core::gossip::{
+    Config, Delta, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, Input, Sequence, StateDigest,
+};
 use gristmill_core::{Outbox, RequestId, Timestamp};
 use gristmill_messages::{MemberId, cluster};
 use proptest::collection::vec as many;
@@ -122,7 +124,7 @@ impl Network {
                 }
                 Event::Removed { member, key, .. } => drop(node.told.remove(&(member, key))),
                 Event::Purged { member } => node.told.retain(|(of, _), _| *of != member),
-                Event::Refused { .. } => {}
+                Event::Refused { .. } | Event::ClaimRefused { .. } => {}
                 Event::SetRefused { key, reason } => panic!("{key}: {reason}"),
             }
         }
@@ -294,6 +296,39 @@ fn a_member_that_left_is_forgotten_although_the_others_forget_it_at_different_ti
     assert!(network.agree(&(0..3).collect()));
     for n in 0..3 {
         assert_eq!(network.texts(n, "a"), [].into());
+    }
+}
+
+#[test]
+fn what_a_liar_says_of_others_is_undone_by_those_it_lies_about() {
+    let mut network = Network::new(5, &Config::test(), 1);
+    network.everyone_knows_everyone();
+    network.set(0, "a", 1);
+    network.run(20);
+    // Node 4 lies to node 1 about node 0: a little above the truth, as far as is believed, and beyond.
+    for (lie, sequence) in [2, Sequence::MAX_JUMP, Sequence::MAX.get()].into_iter().enumerate() {
+        let value = Some(GossipValue { type_name: "test.Text".into(), data: "lie".into() });
+        let entries = ["a", "invented"].map(|key| GossipEntry {
+            member: id(0),
+            key: key.into(),
+            sequence: Sequence::new(sequence),
+            value: value.clone(),
+        });
+        let (request, digest) = (RequestId::new(u64::MAX - lie as u64), StateDigest::default());
+        let (entries, full_state_wanted) = (entries.to_vec(), false);
+        let delta = Delta { from: id(4), id: DeltaId::new(u64::MAX), digest, full_state_wanted, entries };
+        network.tell(1, Input::Requested { request, from: id(4), delta });
+        network.run(20);
+        assert!(network.agree(&(0..5).collect()), "lie {lie}");
+        for n in 0..5 {
+            assert_eq!(network.texts(n, "a"), [(id(0), "1".to_string())].into(), "lie {lie} at node {n}");
+            assert_eq!(network.texts(n, "invented"), [].into(), "lie {lie} at node {n}");
+        }
+    }
+    network.set(0, "a", 2);
+    network.run(20);
+    for n in 0..5 {
+        assert_eq!(network.texts(n, "a"), [(id(0), "2".to_string())].into());
     }
 }
 

@@ -193,3 +193,61 @@ fn a_round_visits_as_many_peers_as_the_fanout_says_and_all_in_turn() {
         assert_eq!(visited, others);
     }
 }
+
+#[test]
+fn a_peer_that_never_answers_is_still_visited_in_its_turn() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    for _ in 0..50 {
+        node.now += 300;
+        let (effects, _) = node.handle(Input::Timer(node.epoch));
+        let sent = sent(effects);
+        assert!(sent.iter().any(|(to, _)| *to == PEER));
+        for (to, delta) in sent {
+            node.handle(if to == PEER {
+                Input::Failed { to, delta: delta.id }
+            } else {
+                Input::Answered { from: to, ack: ack(delta.id) }
+            });
+        }
+    }
+}
+
+#[test]
+fn what_is_urgent_overtakes_when_not_everything_fits() {
+    let mut node = Node::with(tiny(4), &[PEER]);
+    for n in 0..9 {
+        node.set(&n.to_string(), "1");
+    }
+    node.set(TOPOLOGY, "new");
+    let keys = |delta: &Delta| delta.entries.iter().map(|entry| entry.key.to_string()).collect::<Vec<_>>();
+    let first = node.round().remove(0);
+    assert_eq!(keys(&first), ["topology", "0", "1", "2"]);
+    let second = node.answer(PEER, ack(first.id)).remove(0);
+    assert_eq!(keys(&second), ["3", "4", "5", "6"], "it does not overtake twice");
+    node.set(HEARTBEAT, "1");
+    let third = node.answer(PEER, ack(second.id)).remove(0);
+    assert_eq!(keys(&third), ["7", "8", "topology", "heartbeat"], "all that is left fits");
+    assert_eq!(node.answer(PEER, ack(third.id)), []);
+}
+
+#[test]
+fn what_overtook_and_was_lost_overtakes_again() {
+    let mut node = Node::with(tiny(4), &[PEER]);
+    for n in 0..9 {
+        node.set(&n.to_string(), "1");
+    }
+    node.set(TOPOLOGY, "new");
+    let first = node.round().remove(0);
+    node.now += 1_000;
+    assert_eq!(node.round().remove(0).entries, first.entries);
+}
+
+#[test]
+fn a_refreshed_value_is_written_again_and_what_is_not_there_is_not() {
+    let mut node = Node::new(&[PEER]);
+    assert_eq!(node.handle(Input::Refresh { key: "a".into() }), (vec![], vec![]));
+    node.set("a", "1");
+    assert_eq!(node.handle(Input::Refresh { key: "a".into() }), (vec![], vec![updated(ME, "a", 2, "1")]));
+    node.handle(Input::Remove { key: "a".into() });
+    assert_eq!(node.handle(Input::Refresh { key: "a".into() }), (vec![], vec![]));
+}

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn claim_refused(member: MemberId, key: &str, reason: ClaimRefusal) -> Event {
+    Event::ClaimRefused { from: PEER, member, key: key.into(), reason }
+}
+
 #[test]
 fn a_stranger_is_refused_before_anything_is_merged() {
     let mut node = Node::new(&[PEER]);
@@ -50,7 +54,10 @@ fn the_values_of_who_is_no_member_are_dropped() {
 fn the_state_of_a_departed_member_goes_and_does_not_come_back_by_hearsay() {
     let mut node = Node::new(&[PEER, THIRD]);
     node.learn(delta(THIRD, 1, vec![entry(THIRD, "a", 1, "1"), entry(THIRD, "b", 2, "1")]));
-    assert_eq!(node.members(&[PEER]), [Event::Purged { member: THIRD }]);
+    node.learn(delta(THIRD, 2, vec![entry(THIRD, "b", 3, None)]));
+    let (key, sequence) = ("a".into(), Sequence::new(1));
+    let gone = [Event::Removed { member: THIRD, key, sequence }, Event::Purged { member: THIRD }];
+    assert_eq!(node.members(&[PEER]), gone, "what was removed before is not removed again");
     assert_eq!(node.gossip.digest(), StateDigest::default());
     node.learn(delta(PEER, 1, vec![entry(THIRD, "a", 9, "zombie")]));
     assert_eq!(node.texts("a"), []);
@@ -78,7 +85,7 @@ fn a_greater_number_for_our_own_value_makes_us_write_above_it() {
     let mut node = Node::new(&[PEER]);
     node.set("a", "mine");
     let events = node.learn(delta(PEER, 1, vec![entry(ME, "a", 40, "forged")]));
-    assert_eq!(events, [updated(ME, "a", 41, "mine")]);
+    assert_eq!(events, [claim_refused(ME, "a", ClaimRefusal::Ours), updated(ME, "a", 41, "mine")]);
     assert_eq!(node.round()[0].entries, [entry(ME, "a", 41, "mine")]);
     assert_eq!(node.set("b", "1"), [updated(ME, "b", 42, "1")]);
 }
@@ -97,20 +104,38 @@ fn our_own_word_that_comes_back_late_is_no_claim() {
 fn an_invented_value_of_ours_is_removed_everywhere() {
     let mut node = Node::new(&[PEER]);
     let events = node.learn(delta(PEER, 1, vec![entry(ME, "left", 7, "forged")]));
-    assert_eq!(events, []);
+    assert_eq!(events, [claim_refused(ME, "left", ClaimRefusal::Ours)]);
     assert_eq!(node.texts("left"), []);
     assert_eq!(node.round()[0].entries, [entry(ME, "left", 8, None)]);
 }
 
 #[test]
-fn the_greatest_number_there_is_cannot_make_us_overflow() {
+fn our_numbers_cannot_be_used_up_by_another() {
     let mut node = Node::new(&[PEER]);
     node.set("a", "mine");
-    node.learn(delta(PEER, 1, vec![entry(ME, "a", Sequence::MAX.get(), "forged")]));
-    node.learn(delta(PEER, 2, vec![entry(ME, "a", Sequence::MAX.get(), "forged")]));
-    assert_eq!(node.gossip.value(ME, "a"), Some(&text("mine")));
-    node.set("b", "1");
-    assert_eq!(node.gossip.value(ME, "b"), Some(&text("1")));
+    let highest = Sequence::MAX;
+    let events = node.learn(delta(PEER, 1, vec![entry(ME, "a", highest.get(), "forged")]));
+    assert_eq!(events, [claim_refused(ME, "a", ClaimRefusal::Jump { sequence: highest })]);
+    assert_eq!(node.set("b", "1"), [updated(ME, "b", 2, "1")]);
+
+    let believed = 2 + Sequence::MAX_JUMP;
+    let events = node.learn(delta(PEER, 2, vec![entry(ME, "a", believed, "forged")]));
+    assert_eq!(events, [claim_refused(ME, "a", ClaimRefusal::Ours), updated(ME, "a", believed + 1, "mine")]);
+}
+
+// proves MG-3.1 as far as gossip goes
+#[test]
+fn a_relayed_number_is_believed_up_to_a_bound_and_the_members_own_word_always() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    let jump = Sequence::MAX_JUMP;
+    assert_eq!(node.learn(delta(PEER, 1, vec![entry(THIRD, "a", jump, "1")])), [updated(THIRD, "a", jump, "1")]);
+    let events = node.learn(delta(PEER, 2, vec![entry(THIRD, "b", 2 * jump + 1, "forged"), entry(PEER, "b", 1, "1")]));
+    let refused = claim_refused(THIRD, "b", ClaimRefusal::Jump { sequence: Sequence::new(2 * jump + 1) });
+    assert_eq!(events, [refused, updated(PEER, "b", 1, "1")], "the rest is taken");
+    let own = delta(THIRD, 1, vec![entry(THIRD, "b", 3 * jump, "2")]);
+    assert_eq!(node.learn(own), [updated(THIRD, "b", 3 * jump, "2")]);
+    let events = node.learn(delta(PEER, 3, vec![entry(THIRD, "a", 3 * jump + 9, "3")]));
+    assert_eq!(events, [updated(THIRD, "a", 3 * jump + 9, "3")], "the bound goes with what is known");
 }
 
 #[test]
