@@ -72,6 +72,7 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(me: Member, role: Role, config: ClusterConfig, remoting: Remoting, events: Events) -> Self {
+        let metrics = config.metrics;
         Self {
             pids: PidTable::new(config.pid_cache.get()),
             me,
@@ -83,7 +84,7 @@ impl Node {
             local_calls: Arc::default(),
             remoting,
             events,
-            metrics: Metrics::default(),
+            metrics: Metrics::new(metrics),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),
         }
