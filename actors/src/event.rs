@@ -74,7 +74,8 @@ pub enum ClusterEvent {
     },
     /// They no longer do: a change is on its way.
     TopologyConsensusLost,
-    /// A peer's gossip, or a part of it, was not merged. At most once a second; `gossip_refused` counts each.
+    /// A peer's gossip, or a part of it, was not merged, because it claims what the peer cannot know. At most once a
+    /// second; the metric `gossip_refused` counts each.
     GossipRefused {
         /// Whose connection it came on.
         from: MemberId,

@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use gristmill_core::gossip;
 use gristmill_core::gossip::{GossipKey, GossipValue, RoundEpoch, SetRefusal};
 use gristmill_messages::MemberId;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 pub use self::access::{ClusterGossip, GossipError};
 pub(crate) use self::actor::GossipActor;
 pub use self::consensus::{ConsensusError, ConsensusHandle};
 pub use self::heartbeat::Heartbeat;
-use self::updates::Update;
+use self::updates::Begun;
 pub use self::updates::{GossipUpdate, GossipUpdates};
 use self::watchers::{CheckId, Standing};
 use crate::inbox::PeerRequest;
@@ -56,7 +56,7 @@ pub(crate) enum GossipMessage {
     /// Tell of each change of a key, from the values on that come with the answer.
     Subscribe {
         key: GossipKey,
-        reply: oneshot::Sender<(Vec<(MemberId, GossipValue)>, broadcast::Receiver<Update>)>,
+        reply: oneshot::Sender<Begun>,
     },
     /// Tell whether all agree on these keys.
     Watch {

@@ -81,6 +81,7 @@ mod state;
 mod tests;
 mod wire;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::iter;
 
@@ -111,13 +112,15 @@ pub struct Gossip {
     peers: Peers,
     /// Of our last write.
     sequence: Sequence,
+    /// Keys of ours that we never wrote: somebody else did, and we removed them everywhere.
+    invented: BTreeSet<GossipKey>,
     /// Of our last delta.
     delta: DeltaId,
     epoch: RoundEpoch,
 }
 
 impl Gossip {
-    /// Keys of one member, removed ones among them, at most; the same on all members.
+    /// Keys that one member may write, removed ones among them; the same on all members.
     pub const MAX_KEYS: usize = State::MAX_KEYS;
 
     /// Not started. `seed` decides in which order peers are visited.
@@ -130,6 +133,7 @@ impl Gossip {
             state: State::default(),
             peers: Peers::new(seed),
             sequence: Sequence::default(),
+            invented: BTreeSet::new(),
             delta: DeltaId::default(),
             epoch: RoundEpoch::default(),
         }
@@ -181,6 +185,8 @@ impl Gossip {
         assert!(self.running || self.peers.ids().next().is_none(), "nobody is left after the stop");
         let own = self.state.sequences(self.me).max();
         assert!(own.is_none_or(|greatest| greatest <= self.sequence), "the next write is above all own writes");
+        assert!(self.written_keys() <= Self::MAX_KEYS, "we wrote no more keys than we may");
+        assert!(self.invented.len() <= Self::MAX_KEYS, "we defend no more keys than we may");
     }
 
     fn handle_stopped(&mut self, input: Input, out: &mut Outbox<Effect, Event>) {
@@ -206,6 +212,7 @@ impl Gossip {
             Input::Stop => {
                 self.running = false;
                 self.state = State::default();
+                self.invented.clear();
                 self.peers.clear();
             }
             Input::Set { key, value } => self.set(key, Some(value), out),
@@ -271,13 +278,25 @@ impl Gossip {
             Some(value) if value.len() > GossipValue::MAX_BYTES => {
                 Some(SetRefusal::ValueTooLarge { bytes: value.len() })
             }
-            _ if held.is_none() && self.state.is_full(self.me) => Some(SetRefusal::TooManyKeys),
+            _ if !self.is_ours(&key) && self.written_keys() >= Self::MAX_KEYS => Some(SetRefusal::TooManyKeys),
             _ => None,
         };
         match reason {
             Some(reason) => out.event(Event::SetRefused { key, reason }),
-            None => self.write(key, value, out),
+            None => {
+                self.invented.remove(&key);
+                self.write(key, value, out);
+            }
         }
+    }
+
+    /// Whether we wrote the key ourselves, be it that we have removed it since.
+    fn is_ours(&self, key: &GossipKey) -> bool {
+        self.state.held(self.me, key.as_str()).is_some() && !self.invented.contains(key)
+    }
+
+    fn written_keys(&self) -> usize {
+        self.state.keys(self.me).saturating_sub(self.invented.len())
     }
 
     /// Writes again what is written.
@@ -392,6 +411,9 @@ impl Gossip {
 
     /// Whether a member's writes can hardly have come that far.
     fn is_jump(&self, member: MemberId, sequence: Sequence) -> bool {
+        if sequence.get() <= Sequence::MAX_JUMP {
+            return false; // whatever is known
+        }
         let last = if member == self.me { Some(self.sequence) } else { self.state.sequences(member).max() };
         sequence.get().saturating_sub(last.unwrap_or_default().get()) > Sequence::MAX_JUMP
     }
@@ -404,13 +426,17 @@ impl Gossip {
             return; // our own word, come back late
         }
         let (member, key, value) = (self.me, claim.key, value.cloned());
-        let full = held.is_none() && self.state.is_full(self.me);
+        let invented = held.is_none();
+        let full = invented && self.invented.len() >= Self::MAX_KEYS;
         let jump = self.is_jump(member, claim.sequence);
         let reason = if jump { ClaimRefusal::Jump { sequence: claim.sequence } } else { ClaimRefusal::Ours };
         out.event(Event::ClaimRefused { from, member, key: key.clone(), reason });
         // What jumps is refused by the others as well, and following it would use the numbers up.
         if !jump && !full {
             self.sequence = self.sequence.max(claim.sequence);
+            if invented {
+                self.invented.insert(key.clone());
+            }
             self.write(key, value, out);
         }
     }

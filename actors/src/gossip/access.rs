@@ -83,8 +83,7 @@ impl ClusterGossip {
     /// See [`GossipError`].
     pub async fn subscribe<M: Message + Name + Default>(&self, key: &str) -> Result<GossipUpdates<M>, GossipError> {
         let key = GossipKey::new(key);
-        let (first, receiver) = self.ask(|reply| GossipMessage::Subscribe { key, reply }).await?;
-        Ok(GossipUpdates::new(first, receiver))
+        Ok(GossipUpdates::new(self.ask(|reply| GossipMessage::Subscribe { key, reply }).await?))
     }
 
     /// Follows whether all active members hold the same value. Compared are the encoded messages.

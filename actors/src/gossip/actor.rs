@@ -222,7 +222,11 @@ impl GossipState {
                 }
                 Event::Removed { .. } => changed = true,
                 Event::Purged { member } => drop(self.heard.remove(&member)),
-                Event::Refused { from, reason } => self.refused(from, &reason, reason == Refusal::NotStarted),
+                Event::Refused { from, reason } => {
+                    // Who is about to join, or has just left, is unknown to some for a moment.
+                    let innocent = matches!(reason, Refusal::NotStarted | Refusal::UnknownSender);
+                    self.refused(from, &reason, innocent);
+                }
                 Event::ClaimRefused { from, reason, .. } => self.refused(from, &reason, false),
                 Event::SetRefused { reason, .. } => refused = Some(reason),
             }

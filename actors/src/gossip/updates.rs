@@ -15,6 +15,9 @@ pub(crate) struct Update {
     pub(super) value: Option<GossipValue>,
 }
 
+/// The values that are there, and the changes from then on.
+pub(crate) type Begun = (Vec<(MemberId, GossipValue)>, broadcast::Receiver<Update>);
+
 /// A change of a key, as it came here. The last write of a member wins; of several quick ones only the last may come.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -63,7 +66,7 @@ impl<M> fmt::Debug for GossipUpdates<M> {
 }
 
 impl<M: Message + Name + Default> GossipUpdates<M> {
-    pub(super) fn new(first: Vec<(MemberId, GossipValue)>, receiver: broadcast::Receiver<Update>) -> Self {
+    pub(super) fn new((first, receiver): Begun) -> Self {
         let first = first.into_iter().map(|(member, value)| Update { member, value: Some(value) }).collect();
         Self { first, receiver, message: PhantomData }
     }

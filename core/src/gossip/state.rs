@@ -113,7 +113,8 @@ pub(super) struct Chunk {
 }
 
 impl State {
-    /// Keys of one member, removed ones among them, at most; the same on all members.
+    /// Keys of one member, removed ones among them, that are taken from others; from the member itself twice as many, so
+    /// that keys which somebody invents for it leave room for its own. The same on all members.
     pub(super) const MAX_KEYS: usize = 256;
 
     pub(super) const fn digest(&self) -> StateDigest {
@@ -134,13 +135,13 @@ impl State {
         self.members.iter().filter_map(move |(&member, keys)| Some((member, keys.get(key)?.value.as_ref()?)))
     }
 
-    pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
-        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
+    /// Keys of a member, removed ones among them.
+    pub(super) fn keys(&self, member: MemberId) -> usize {
+        self.members.get(&member).map_or(0, BTreeMap::len)
     }
 
-    /// Whether the member may have no further key.
-    pub(super) fn is_full(&self, member: MemberId) -> bool {
-        self.members.get(&member).is_some_and(|keys| keys.len() >= Self::MAX_KEYS)
+    pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
+        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
     }
 
     /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so that
@@ -153,7 +154,9 @@ impl State {
         if old.is_some_and(|old| (old.sequence, &old.value) >= (sequence, &value)) {
             return Taken::Old;
         }
-        if old.is_none() && self.is_full(member) {
+        let relayed = learned_from.is_some_and(|from| from != member);
+        let most = if relayed { Self::MAX_KEYS } else { 2 * Self::MAX_KEYS };
+        if old.is_none() && keys.is_some_and(|keys| keys.len() >= most) {
             return Taken::Full;
         }
         self.newest = Revision(self.newest.0.saturating_add(1));
@@ -260,7 +263,7 @@ impl State {
         let mut held_entries = 0;
         for (&member, keys) in &self.members {
             assert!(known(member), "only the state of members is held");
-            assert!(keys.len() <= Self::MAX_KEYS, "no member has more keys than it may");
+            assert!(keys.len() <= 2 * Self::MAX_KEYS, "no member has more keys than it may");
             for (key, held) in keys {
                 let entry = Logged { member, key, held }.entry();
                 assert_eq!(held.hash, entry.stable_hash(), "the hash is that of the entry");

@@ -56,7 +56,7 @@ async fn what_a_member_writes_every_member_reads_and_the_last_write_wins() {
     all_read(&cluster, "build", &[(a.id(), "1.6")]).await;
     assert_eq!(c.context().gossip().get::<Total>("build").await.unwrap(), BTreeMap::new(), "it is no Total");
     let read = c.context().metrics().unwrap();
-    assert!(read.gossip_rounds > 0 && read.gossip_received_entries > 0 && read.gossip_refused == 0, "{read:?}");
+    assert!(read.gossip_rounds > 0 && read.gossip_received_entries > 0, "{read:?}");
     assert!(read.gossip_sent_bytes > 0 && read.gossip_received_bytes > 0, "{read:?}");
 }
 
@@ -123,7 +123,7 @@ async fn the_topology_is_agreed_on_after_a_join_and_not_while_it_changes() {
         assert!(node.context().metrics().unwrap().topology_convergence > Duration::ZERO);
     }
 
-    // Nobody hears of the change but the one that sees it: no consensus as long as the way is cut.
+    // A death is a change as well.
     let before = handle.times_lost();
     cluster.partition([0], [1, 2]);
     let alone = |cluster: &TestCluster| cluster.member(0).context().topology().members().len() == 1;
@@ -159,8 +159,8 @@ async fn consensus_on_a_users_key_is_reached_when_the_last_has_written_and_lost_
 async fn a_composite_is_in_consensus_when_all_of_its_keys_are() {
     let mut cluster = TestCluster::builder().members(2).start().await;
     let gossip = |node: usize| cluster.member(node).context().gossip();
-    let (build, flag) = (gossip(0).consensus::<Say>("build").await.unwrap(), gossip(0).consensus::<Total>("flag"));
-    let both = build.and(flag.await.unwrap()).await.unwrap();
+    let build = gossip(0).consensus::<Say>("build").await.unwrap();
+    let both = build.and(gossip(0).consensus::<Total>("flag").await.unwrap()).await.unwrap();
     for node in [0, 1] {
         gossip(node).set("build", &Say::new("1.4")).await.unwrap();
     }

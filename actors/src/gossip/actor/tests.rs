@@ -93,8 +93,9 @@ async fn neither_a_bad_peer_nor_a_bad_message_ends_the_loop() {
     let read = alone.node.metrics.snapshot().unwrap();
     assert_eq!((read.malformed, read.gossip_refused, read.gossip_received_entries), (2, 4, 5));
     loop {
-        if let ClusterEvent::GossipRefused { from, .. } = alone.events.next().await.unwrap() {
-            assert_eq!(from, STRANGER, "the others came within the same second");
+        if let ClusterEvent::GossipRefused { from, reason } = alone.events.next().await.unwrap() {
+            assert_eq!(from, PEER, "a stranger may be about to join");
+            assert!(reason.contains(&ME.to_string()), "the first of them: {reason}");
             break;
         }
     }

@@ -139,12 +139,32 @@ fn a_relayed_number_is_believed_up_to_a_bound_and_the_members_own_word_always() 
 }
 
 #[test]
-fn a_peer_cannot_give_a_member_more_keys_than_it_may_have() {
-    let mut node = Node::new(&[PEER]);
-    let entries = (1..=300).map(|n| entry(PEER, &n.to_string(), n, "1")).collect();
-    node.learn(delta(PEER, 1, entries));
+fn nobody_can_give_a_member_more_keys_than_it_may_have() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    let invented = |member, count| (1..=count).map(|n| entry(member, &n.to_string(), n, "1")).collect();
+    node.learn(delta(PEER, 1, invented(THIRD, 600)));
     assert_eq!(node.gossip.state.size().0, Gossip::MAX_KEYS);
-    let entries = (1..=300).map(|n| entry(ME, &n.to_string(), n, "1")).collect();
-    node.learn(delta(PEER, 2, entries));
-    assert_eq!(node.gossip.state.size().0, 2 * Gossip::MAX_KEYS);
+    node.learn(delta(PEER, 2, invented(PEER, 600)));
+    assert_eq!(node.gossip.state.size().0, 3 * Gossip::MAX_KEYS, "a member itself may say twice as many");
+    node.learn(delta(PEER, 3, invented(ME, 600)));
+    assert_eq!(node.gossip.state.size().0, 4 * Gossip::MAX_KEYS);
+}
+
+#[test]
+fn the_keys_of_a_member_cannot_be_used_up_by_another() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    let invented = |member| (1..=300).map(|n| entry(member, &format!("invented {n}"), n, "1")).collect();
+    node.learn(delta(PEER, 1, invented(THIRD)));
+    let own: Vec<_> = (1_001..=1_256).map(|n| entry(THIRD, &n.to_string(), n, "1")).collect();
+    assert_eq!(node.learn(delta(THIRD, 1, own)).len(), Gossip::MAX_KEYS, "all of its own are taken");
+
+    node.learn(delta(PEER, 2, invented(ME)));
+    assert_eq!(node.set("invented 1", "mine").len(), 1, "a key that was invented before it was used is ours now");
+    for n in 1..Gossip::MAX_KEYS {
+        assert_eq!(node.set(&n.to_string(), "1").len(), 1, "key {n}");
+    }
+    let reason = SetRefusal::TooManyKeys;
+    assert_eq!(node.set("one more", "1"), [Event::SetRefused { key: "one more".into(), reason }]);
+    let refused = Event::SetRefused { key: "invented 2".into(), reason };
+    assert_eq!(node.set("invented 2", "1"), [refused], "nor one that was invented");
 }
