@@ -251,3 +251,19 @@ fn a_refreshed_value_is_written_again_and_what_is_not_there_is_not() {
     node.handle(Input::Remove { key: "a".into() });
     assert_eq!(node.handle(Input::Refresh { key: "a".into() }), (vec![], vec![]));
 }
+
+#[test]
+fn what_overtook_overtakes_again_for_a_peer_that_starts_over() {
+    let mut node = Node::with(tiny(4), &[PEER]);
+    for n in 0..9 {
+        node.set(&n.to_string(), "1");
+    }
+    node.set(TOPOLOGY, "new");
+    let mut sent = node.round().remove(0);
+    for _ in 0..2 {
+        sent = node.answer(PEER, ack(sent.id)).remove(0);
+    }
+    node.answer(PEER, ack(sent.id));
+    let (_, again, _) = node.receive(Delta { full_state_wanted: true, ..delta(PEER, 1, vec![]) });
+    assert_eq!(again[0].entries[0].key.as_str(), TOPOLOGY);
+}
