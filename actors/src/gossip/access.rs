@@ -17,6 +17,21 @@ use crate::node::{Node, Role};
 ///
 /// Meant for what is small and changes seldom (a version, a flag, a load): 256 keys for each member, removed ones among
 /// them, and 64 KiB for each value.
+///
+/// ```no_run
+/// # async fn example(context: gristmill::ClusterContext) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// let gossip = context.gossip();
+/// gossip.set("build", &"1.4".to_owned()).await?; // any prost message with a name
+/// for (member, build) in gossip.get::<String>("build").await? {
+///     println!("{member} runs {build}");
+/// }
+/// let build = gossip.consensus::<String>("build").await?.wait(Duration::from_secs(60)).await?;
+/// println!("all run {build}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClusterGossip {
     pub(crate) node: Arc<Node>,
