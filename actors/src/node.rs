@@ -76,6 +76,7 @@ pub(crate) struct Parts {
 impl Node {
     /// To be called on the runtime that the node is to live on.
     pub(crate) fn new(me: Member, role: Role, config: ClusterConfig, remoting: Remoting, events: Events) -> Self {
+        let metrics = config.metrics;
         Self {
             pids: PidTable::new(config.pid_cache.get()),
             me,
@@ -87,8 +88,8 @@ impl Node {
             local_calls: Arc::default(),
             remoting,
             events,
-            metrics: Metrics::default(),
             runtime: Handle::current(),
+            metrics: Metrics::new(metrics),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),
         }

@@ -102,7 +102,7 @@ impl TestNode {
             topology.version(),
             topology.hash().get(),
             topology.blocked(),
-            self.context.metrics(),
+            self.context.metrics().unwrap_or_default(),
         )
     }
 }
