@@ -204,6 +204,24 @@ fn a_write_reaches_everyone() {
 }
 
 #[test]
+fn news_is_everywhere_in_a_logarithmic_number_of_rounds() {
+    for (nodes, most) in [(10, 3), (100, 5)] {
+        for seed in 0..3 {
+            let mut network = Network::new(nodes, &Config::test(), seed);
+            network.everyone_knows_everyone();
+            network.run(2);
+            network.set(0, "a", 1);
+            let everywhere = |network: &Network| (0..nodes).all(|n| !network.texts(n, "a").is_empty());
+            let rounds = (1..100).find(|_| {
+                network.run(1);
+                everywhere(&network)
+            });
+            assert!(rounds.is_some_and(|rounds| rounds <= most), "{rounds:?} rounds at {nodes}");
+        }
+    }
+}
+
+#[test]
 fn a_lost_delta_is_sent_again() {
     let mut network = Network::new(2, &Config::test(), 1);
     network.everyone_knows_everyone();
