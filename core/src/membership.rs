@@ -136,6 +136,7 @@ pub struct Membership {
     news: Dissemination,
     agenda: Agenda<Task>,
     rng: Xoshiro256PlusPlus,
+    restrained: bool,
 }
 
 impl Membership {
@@ -154,6 +155,7 @@ impl Membership {
             news: Dissemination::default(),
             agenda: Agenda::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            restrained: false,
             config,
         }
     }
@@ -208,6 +210,12 @@ impl Membership {
             Some(Quarantine { member: record.member().clone(), reason, until })
         };
         dead.filter_map(quarantine).collect()
+    }
+
+    /// Why a member was declared dead, as long as it is remembered.
+    #[must_use]
+    pub fn reason(&self, member: MemberId) -> Option<QuarantineReason> {
+        self.table.reason(member)
     }
 
     /// This node's own record.
@@ -286,6 +294,8 @@ impl Membership {
             Input::Unreachable { member } => self.detector.hasten(member),
             Input::Superseded { old, by } => self.supersede(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
+            Input::Poll { members } => self.poll(&members, out),
+            Input::Restrain(restrained) => self.restrained = restrained,
             Input::Timer(epoch) => self.timer(now, epoch, out),
             Input::Leave => self.leave(now, out),
             Input::Drained => self.drained(now, out),
@@ -306,6 +316,9 @@ impl Membership {
         while let Some(task) = self.agenda.pop_due(now) {
             match task {
                 Task::ProbeTimeout(sequence) => self.probe_timed_out(now, sequence, out),
+                Task::Suspicion(member) if self.restrained => {
+                    self.agenda.schedule(Task::Suspicion(member), now + self.config.probe_interval);
+                }
                 Task::Suspicion(member) => {
                     self.judge(now, member, Verdict::Dead, QuarantineReason::SuspicionExpired, out);
                 }

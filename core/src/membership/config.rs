@@ -161,7 +161,7 @@ impl Config {
         Ok(())
     }
 
-    pub(super) fn suspicion_timeout(&self, members: usize) -> Duration {
+    pub(crate) fn suspicion_timeout(&self, members: usize) -> Duration {
         let spread = libm::log10(members.max(1) as f64).max(1.0);
         self.probe_interval.saturating_mul(self.suspicion_multiplier).mul_f64(spread)
     }

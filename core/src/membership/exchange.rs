@@ -29,8 +29,9 @@ impl Membership {
                 return;
             }
         }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way.
-        let differs = digest.is_some_and(|digest| digest != self.table.digest()) && !news;
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Polls go to all
+        // members while views differ anyway.
+        let differs = digest.is_some_and(|digest| digest != self.table.digest()) && !news && !message.is_poll();
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
             Message::PingAck { sequence, .. } => {
@@ -82,6 +83,16 @@ impl Membership {
     pub(super) fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
         let updates = self.updates_for(to, true);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
+    }
+
+    /// Pings that nobody waits for, and that carry no news: they must not use up how often news are sent.
+    pub(super) fn poll(&self, members: &[MemberId], out: &mut Outbox) {
+        for to in members.iter().copied() {
+            let claimed = self.table.get(to).filter(|record| record.claim().is_some());
+            let updates = claimed.into_iter().chain([self.me()]).cloned().collect();
+            let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.table.digest() };
+            self.send(to, message, out);
+        }
     }
 
     /// Compares tables in full with a peer whose digest differs, at most once in each `sync_interval`.
