@@ -18,6 +18,7 @@ use gristmill_transport::{CallError, Connection, Lane, Outcome, OutgoingRequest,
 use prost::{Message, Name};
 use tokio::time::Instant;
 
+use crate::config::OnEviction;
 use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
@@ -65,7 +66,7 @@ impl GrainRef {
         Self {
             hash: identity.stable_hash(),
             identity: Arc::new(identity),
-            timeout: cluster.node.config.request_timeout,
+            timeout: cluster.node().config.request_timeout,
             idempotent: false,
             traceparent: None,
             cluster,
@@ -144,7 +145,7 @@ impl GrainRef {
         expect: Expect,
     ) -> Result<Reply, RequestError> {
         self.identity.validate()?;
-        let node = &*self.cluster.node;
+        let node = &**self.cluster.node();
         node.metrics.requests.add_one();
         let deadline = Instant::now() + self.timeout;
         let mut life: Option<Request> = None;
@@ -185,7 +186,7 @@ impl GrainRef {
         deadline: Instant,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
-        let node = &*self.cluster.node;
+        let node = &**self.cluster.node();
         let mut begin = |pid: &Pid, encode: &mut Encode<'_>, cx: &Context<'_>| {
             *tried = Some(pid.activation());
             self.begin(pid, name, encode, expect, deadline, cx.waker())
@@ -244,7 +245,7 @@ impl GrainRef {
         deadline: Instant,
         waker: &Waker,
     ) -> Result<Begun<'_>, Failure> {
-        let calls = &self.cluster.node.local_calls;
+        let calls = &self.cluster.node().local_calls;
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
                 let (key, answered) = calls.register_for(deadline, waker);
@@ -268,12 +269,17 @@ impl GrainRef {
     }
 
     async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let parts = self.cluster.node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
+        let node = self.cluster.node();
+        let parts = node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
         let identity = Arc::clone(&self.identity);
         let asked = parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply });
         match tokio::time::timeout_at(deadline, asked).await {
             Ok(Some(Ok(pid))) => Ok(pid),
             Ok(Some(Err(unresolved))) => Err(Failure::Attempt(Input::Failed(AttemptFailure::Unresolved(unresolved)))),
+            // It may have another life before the deadline.
+            Ok(None) if node.is_fenced() && node.config.on_eviction == OnEviction::Rejoin => {
+                Err(Failure::unreachable("this node was cut off and is about to rejoin"))
+            }
             Ok(None) => Err(Failure::Final(RequestError::NotRunning)),
             Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: false })),
         }

@@ -85,7 +85,10 @@ impl Actor for FollowerActor {
             MemberListMessage::FromPeer(request) => refuse_unknown(&state.node, request),
             MemberListMessage::Ask => state.ask(&myself),
             // A client has no record to change.
-            MemberListMessage::Leave | MemberListMessage::Membership(_) | MemberListMessage::Timer(_) => {}
+            MemberListMessage::Leave
+            | MemberListMessage::Membership(_)
+            | MemberListMessage::Timer(_)
+            | MemberListMessage::Judge(_) => {}
         }
         Ok(())
     }
