@@ -10,7 +10,7 @@
 //!   the time that it missed.
 //! - A dead member is not sent to. When it speaks it is told, and stops ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
-//!   should go on serving in between is not decided here.
+//!   should go on serving in between is decided by [`downing`](crate::downing).
 //! - It does not withstand members that lie.
 //!
 //! # The way of a member

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use crate::membership;
 
+const SHORTEST_STABLE: Duration = Duration::from_millis(500);
+
 /// Which side goes on. Every node of a cluster must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
@@ -74,8 +76,8 @@ impl Config {
         Self { strategy, stable_after: None, margin: None, unstable_after: None, poll_limit: 64 }
     }
 
-    /// How long a node must have seen itself on a losing side before it fences. Default 2 T `spread`: 2 s up to ten
-    /// members, 4 s at 100, 6 s at 1,000. It grows with the logarithm of the members as Pekko's table does (7 s at 5,
+    /// How long a node must have seen itself on a losing side before it fences. Default 2 T `spread`, but half a second at
+    /// least, for which a busy machine may stand still: 2 s up to ten members, 4 s at 100, 6 s at 1,000. It grows with the logarithm of the members as Pekko's table does (7 s at 5,
     /// 10 s at 10, 20 s at 100, 30 s at 1,000: ten times the logarithm) and is a fifth of it, because Pekko's covers
     /// detection and spread too, which here are waited for on their own. Shorter: a short disturbance fences. Longer:
     /// the keys of the losers are unserved for longer.
@@ -153,7 +155,8 @@ pub(super) struct Pace<'a> {
 
 impl Pace<'_> {
     pub(super) fn stable_after(self, members: usize) -> Duration {
-        self.config.stable_after.unwrap_or_else(|| (self.membership.probe_interval * 2).mul_f64(spread(members)))
+        let scaled = || (self.membership.probe_interval * 2).mul_f64(spread(members));
+        self.config.stable_after.unwrap_or_else(|| scaled().max(SHORTEST_STABLE))
     }
 
     /// From the last change among the unreachable to their release.

@@ -42,7 +42,7 @@ async fn the_grains_of_a_member_that_is_cut_off_stop_before_the_others_activate_
     let cluster = TestCluster::builder().members(3).kind(probe.kind("test")).start().await;
     let grains = activate(&cluster, 2, 20).await;
     let id = cluster.member(2).id();
-    tokio::time::sleep(Duration::from_millis(300)).await; // so that the view settles
+    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     let released = |cluster: &TestCluster| {
@@ -90,7 +90,7 @@ async fn a_member_that_was_cut_off_rejoins_under_a_new_id_and_its_context_goes_o
     let grain = context.grain(grains[0].clone()).deadline(Duration::from_secs(20));
     let _: Said = grain.request(Say::new("")).await.unwrap();
     let old = cluster.member(2).id();
-    tokio::time::sleep(Duration::from_millis(300)).await; // so that the view settles
+    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     // Waits for the next life.
@@ -148,7 +148,7 @@ async fn a_member_that_is_told_that_it_is_dead_stops_its_grains_and_rejoins() {
 #[tokio::test]
 async fn the_survivor_of_two_silent_crashes_fences_itself() {
     let mut cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
-    tokio::time::sleep(Duration::from_millis(300)).await; // so that the view settles
+    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
     cluster.crash(1).await;
     cluster.crash(2).await;
     cluster.eventually("the survivor is fenced", |cluster| fenced(cluster.member(0))).await;
