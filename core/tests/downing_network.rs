@@ -353,6 +353,10 @@ impl std::fmt::Debug for Net {
     }
 }
 
+fn without(count: usize, host: usize) -> Vec<usize> {
+    (0..count).filter(|other| *other != host).collect()
+}
+
 fn hosts(range: std::ops::Range<usize>) -> Vec<usize> {
     range.collect()
 }
@@ -397,6 +401,12 @@ fn the_minority_stops_before_the_majority_takes_over() {
     }
 }
 
+// Its probes alone would take it fifteen intervals to suspect half of the others.
+#[test]
+fn a_lone_member_of_many_notices_in_time_that_it_is_alone() {
+    partition(1, 30, downing::Config::keep_majority(), |net| net.cut(&[7], &without(30, 7)), &without(30, 7));
+}
+
 #[test]
 fn of_two_halves_the_one_with_the_lowest_member_goes_on() {
     for seed in seeds() {
@@ -434,6 +444,9 @@ fn a_cut_in_one_direction_has_the_same_winner() {
         partition(seed, 3, majority(), |net| net.cut_one_way(&[1, 2], &[0]), &[1, 2]);
         partition(seed, 10, majority(), |net| net.cut_one_way(&hosts(0..3), &hosts(3..10)), &hosts(3..10));
         partition(seed, 10, majority(), |net| net.cut_one_way(&hosts(3..10), &hosts(0..3)), &hosts(3..10));
+        // So long that the losers' suspicions end before they are fenced: their verdicts would reach the winners.
+        let slow = majority().stable_after(8 * SECOND);
+        partition(seed, 5, slow, |net| net.cut_one_way(&hosts(2..5), &hosts(0..2)), &hosts(2..5));
     }
 }
 
@@ -522,6 +535,17 @@ fn a_disturbance_that_heals_before_anything_is_decided_costs_nobody_its_membersh
         assert_eq!(net.serving(), hosts(0..5), "seed {seed} {net:?}");
         assert!(net.hosts.iter().all(|host| host.life == 0 && !host.restrained), "seed {seed} {net:?}");
         assert!(net.all_agree());
+    }
+}
+
+#[test]
+fn a_member_that_reaches_the_others_only_through_a_third_is_no_minority() {
+    for seed in seeds() {
+        let mut net = Net::new(seed, 5, downing::Config::keep_majority());
+        net.cut(&[0], &[1, 2, 3]);
+        net.run(60 * SECOND);
+        assert_eq!(net.serving(), hosts(0..5), "seed {seed} {net:?}");
+        assert!(net.hosts.iter().all(|host| host.decisions.is_empty()), "seed {seed} {net:?}");
     }
 }
 
