@@ -384,9 +384,9 @@ fn partition(seed: u64, count: usize, strategy: downing::Config, cut: impl Fn(&m
     }
 }
 
-/// `DOWNING_SEEDS=200` for a long run.
+/// Built with `DOWNING_SEEDS=200` for a long run.
 fn seeds() -> std::ops::Range<u64> {
-    0..std::env::var("DOWNING_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2)
+    0..option_env!("DOWNING_SEEDS").and_then(|seeds| seeds.parse().ok()).unwrap_or(2)
 }
 
 // proves M7, P2

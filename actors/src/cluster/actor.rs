@@ -19,9 +19,9 @@ pub struct ClusterState {
 
 #[derive(Debug)]
 enum Life {
-    Running(Started),
+    Running(Box<Started>),
     /// Between two lives, until [`ClusterMessage::Rejoined`].
-    Rejoining(JoinHandle<Started>, Arc<Node>),
+    Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
     Over,
 }
 
@@ -52,7 +52,7 @@ impl Actor for ClusterActor {
         }
         events.publish(ClusterEvent::Started { member: started.node.me.id });
         let context = ClusterContext::new(Arc::clone(&started.node));
-        Ok(ClusterState { life: Life::Running(started), context })
+        Ok(ClusterState { life: Life::Running(Box::new(started)), context })
     }
 
     async fn handle(
@@ -118,7 +118,7 @@ impl ClusterState {
                 let next = tokio::spawn(async move {
                     let next = started.rejoin(myself.clone()).await;
                     drop(myself.cast(ClusterMessage::Rejoined));
-                    next
+                    Box::new(next)
                 });
                 Life::Rejoining(next, old)
             }
