@@ -30,6 +30,7 @@ pub use grain::{
     OnPanic, Reply,
 };
 pub use gristmill_core::downing::{Cause, Config as Downing, DowningDecision, Side, Strategy};
+pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
 pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
 pub use gristmill_core::topology::{Topology, TopologyUpdated};
 pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};

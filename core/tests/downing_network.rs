@@ -158,8 +158,8 @@ impl Net {
                 if runs && !self.cut.contains(&(from, host)) {
                     // A message of a former life comes from nobody any more.
                     let sender = self.hosts[from].membership.me().id();
-                    if matches!(message, Message::PingAck { .. }) {
-                        self.judge(host, downing::Input::Answered { member: sender });
+                    if let Some(heard) = downing::hear(sender, &message) {
+                        self.judge(host, heard);
                     }
                     self.input(host, Input::Received { from: sender, message });
                 }

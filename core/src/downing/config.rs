@@ -225,10 +225,11 @@ mod tests {
     fn the_waiting_times_grow_with_the_logarithm_of_the_members() {
         let (config, membership) = (Config::default(), membership::Config::lan());
         let pace = Pace { config: &config, membership: &membership };
-        let seconds = |members| (pace.stable_after(members).as_secs_f64(), pace.takeover(members).as_secs_f64());
-        assert_eq!(seconds(3), (2.0, 4.0 + 2.0 + 2.5));
-        assert_eq!(seconds(10), (2.0, 4.0 + 2.0 + 2.5));
-        assert_eq!(seconds(100), (4.0, 8.0 + 4.0 + 5.0));
-        assert_eq!(seconds(1000), (6.0, 12.0 + 6.0 + 27.0));
+        let waited = |members| (pace.stable_after(members), pace.takeover(members));
+        let tenths = |stable, takeover| (Duration::from_millis(stable * 100), Duration::from_millis(takeover * 100));
+        assert_eq!(waited(3), tenths(20, 40 + 20 + 25));
+        assert_eq!(waited(10), tenths(20, 40 + 20 + 25));
+        assert_eq!(waited(100), tenths(40, 66 + 40 + 50));
+        assert_eq!(waited(1000), tenths(60, 92 + 60 + 270));
     }
 }

@@ -52,7 +52,7 @@ pub struct DowningDecision {
     pub unreachable: Vec<MemberId>,
     /// Members that nobody suspects, as far as known here, but that do not answer this node; ascending.
     pub silent: Vec<MemberId>,
-    /// Members that do not answer this node but have refuted a suspicion since: others reach them. They count as
+    /// Members that do not answer this node, but that others reach. They count as
     /// reachable. Ascending.
     pub indirectly_connected: Vec<MemberId>,
     /// Members that have left, or are known to have ended: they are no partition, and count nowhere. Ascending.

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use gristmill_messages::MemberId;
 
+use super::Input;
 use crate::MemberStatus;
-use crate::membership::{Membership, Record, Stage};
+use crate::membership::{Membership, Message, PingOutcome, Record, Stage};
 
 /// How a member that owns keys, or did, stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,4 +53,18 @@ pub fn observe(membership: &Membership) -> Vec<Observed> {
         (Stage::Up, _) => Some(Standing::Up),
     };
     membership.records().filter_map(|record| Some(Observed { id: record.id(), standing: standing(record)? })).collect()
+}
+
+/// What a message of the membership says about who reaches whom, if anything.
+#[must_use]
+pub const fn hear(from: MemberId, message: &Message) -> Option<Input> {
+    match message {
+        Message::PingAck { .. } => Some(Input::Answered { member: from }),
+        Message::PingReport { target, outcome: PingOutcome::Reached, .. } => Some(Input::Vouched { member: *target }),
+        Message::PingReport { .. }
+        | Message::Ping { .. }
+        | Message::PingRequest { .. }
+        | Message::Gossip { .. }
+        | Message::Sync { .. } => None,
+    }
 }

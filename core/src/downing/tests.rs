@@ -179,6 +179,18 @@ fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
 }
 
 #[test]
+fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+    machine.handle(10_100, Input::Vouched { member: id(3) });
+    machine.run(10_500, 18_500, 5, &[3, 4, 5]);
+    let decisions = machine.decisions();
+    assert_eq!(decisions.len(), 1);
+    assert_eq!((decisions[0].chosen, &decisions[0].reachable), (Side::This, &vec![id(1), id(2), id(3), id(4)]));
+    assert_eq!((&decisions[0].silent, &decisions[0].indirectly_connected), (&vec![id(4)], &vec![id(3)]));
+}
+
+#[test]
 fn a_change_among_the_unreachable_starts_the_winners_clock_again() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
