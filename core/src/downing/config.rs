@@ -226,7 +226,8 @@ mod tests {
         let (config, membership) = (Config::default(), membership::Config::lan());
         let pace = Pace { config: &config, membership: &membership };
         let waited = |members| (pace.stable_after(members), pace.takeover(members));
-        let tenths = |stable, takeover| (Duration::from_millis(stable * 100), Duration::from_millis(takeover * 100));
+        let tenths =
+            |stable: u64, takeover: u64| (Duration::from_millis(stable * 100), Duration::from_millis(takeover * 100));
         assert_eq!(waited(3), tenths(20, 40 + 20 + 25));
         assert_eq!(waited(10), tenths(20, 40 + 20 + 25));
         assert_eq!(waited(100), tenths(40, 66 + 40 + 50));

@@ -146,11 +146,20 @@ async fn a_member_that_is_told_that_it_is_dead_stops_its_grains_and_rejoins() {
 }
 
 #[tokio::test]
-async fn the_survivor_of_two_silent_crashes_fences_itself() {
+async fn the_survivor_of_two_killed_processes_goes_on_because_their_hosts_say_that_they_are_gone() {
     let mut cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
     tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
     cluster.crash(1).await;
     cluster.crash(2).await;
+    cluster.eventually("it is alone and owns everything", |cluster| members(cluster.member(0)).len() == 1).await;
+    assert!(!fenced(cluster.member(0)));
+}
+
+#[tokio::test]
+async fn the_survivor_of_two_members_that_fall_silent_fences_itself() {
+    let cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
+    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
+    cluster.partition([0], [1, 2]);
     cluster.eventually("the survivor is fenced", |cluster| fenced(cluster.member(0))).await;
 }
 
