@@ -165,10 +165,10 @@ async fn the_survivor_of_two_members_that_fall_silent_fences_itself() {
 
 #[tokio::test]
 async fn without_downing_both_sides_go_on() {
-    let cluster = TestCluster::builder().members(3).configure(|builder| builder.downing(Downing::off())).start().await;
-    cluster.partition([0, 1], [2]);
-    let sizes = |cluster: &TestCluster| [0, 1, 2].map(|node| members(cluster.member(node)).len());
-    cluster.eventually("each side buries the other", |cluster| sizes(cluster) == [2, 2, 1]).await;
+    let cluster = TestCluster::builder().members(4).configure(|builder| builder.downing(Downing::off())).start().await;
+    cluster.partition([0, 1], [2, 3]);
+    let sizes = |cluster: &TestCluster| [0, 1, 2, 3].map(|node| members(cluster.member(node)).len());
+    cluster.eventually("each side buries the other", |cluster| sizes(cluster) == [2; 4]).await;
     assert!(cluster.running().all(|node| !fenced(node) && node.context().downing_decisions().is_empty()));
 }
 

@@ -195,7 +195,11 @@ async fn a_cluster_that_was_cut_in_two_finds_together_again() {
 
 #[tokio::test]
 async fn a_member_that_hears_nobody_buries_nobody_and_says_so() {
-    let cluster = TestCluster::builder().members(3).start().await;
+    let cluster = TestCluster::builder()
+        .members(3)
+        .configure(|builder: ClusterConfigBuilder| builder.downing(Downing::off()))
+        .start()
+        .await;
     cluster.partition([0, 1], [2]);
     let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
     cluster.eventually("the others bury it", |c| [0, 1].map(|node| size(c, node)) == [2; 2]).await;
