@@ -13,6 +13,7 @@ extern crate alloc;
 
 pub mod alarm;
 pub mod consensus;
+pub mod downing;
 pub mod gossip;
 pub mod member;
 pub mod membership;

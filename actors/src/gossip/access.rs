@@ -7,7 +7,8 @@ use prost::{Message, Name};
 use tokio::sync::oneshot;
 
 use super::{ConsensusHandle, GossipMessage, GossipUpdates};
-use crate::node::{Node, Role};
+use crate::ClusterContext;
+use crate::node::Role;
 
 /// Values that each member writes and every member reads, by key: [`ClusterContext::gossip`](crate::ClusterContext::gossip).
 ///
@@ -34,7 +35,7 @@ use crate::node::{Node, Role};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClusterGossip {
-    pub(crate) node: Arc<Node>,
+    pub(crate) cluster: ClusterContext,
 }
 
 /// Why gossip was not read or written. Nothing has changed.
@@ -137,10 +138,10 @@ impl ClusterGossip {
         &self,
         message: impl FnOnce(oneshot::Sender<T>) -> GossipMessage,
     ) -> Result<T, GossipError> {
-        if self.node.role == Role::Client {
+        if self.cluster.node().role == Role::Client {
             return Err(GossipError::NotAMember);
         }
-        let parts = self.node.parts().ok_or(GossipError::NotRunning)?;
+        let parts = self.cluster.node().parts().ok_or(GossipError::NotRunning)?;
         parts.gossip.ask(message).await.ok_or(GossipError::NotRunning)
     }
 }

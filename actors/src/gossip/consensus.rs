@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::access::GossipError;
 use super::watchers::{CheckId, Standing};
 use super::{ClusterGossip, GossipMessage};
+use crate::ClusterContext;
 use crate::node::Node;
 
 /// Follows whether all active members hold the same value under a key, or under several keys at once.
@@ -55,7 +56,7 @@ pub enum ConsensusError {
 impl<T> ConsensusHandle<T> {
     pub(super) async fn new(gossip: &ClusterGossip, keys: Vec<GossipKey>, read: Read<T>) -> Result<Self, GossipError> {
         let (id, standing) = gossip.ask(|reply| GossipMessage::Watch { keys: keys.clone(), reply }).await?;
-        let check = RunningCheck { node: Arc::clone(&gossip.node), id };
+        let check = RunningCheck { node: Arc::clone(gossip.cluster.node()), id };
         Ok(Self { keys, read, standing, check })
     }
 
@@ -69,7 +70,7 @@ impl<T> ConsensusHandle<T> {
         U: 'static,
     {
         let (first, second, split) = (self.read, other.read, self.keys.len());
-        let gossip = ClusterGossip { node: Arc::clone(&self.check.node) };
+        let gossip = ClusterGossip { cluster: ClusterContext::new(Arc::clone(&self.check.node)) };
         let keys = [self.keys, other.keys].concat();
         let read = move |values: &[GossipValue]| {
             let (one, two) = values.split_at_checked(split)?;

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use gristmill::{ClusterEvent, MemberId, MemberStatus, SuspicionOutcome, TopologyUpdated};
+use gristmill::{
+    ClusterConfigBuilder, ClusterEvent, Downing, MemberId, MemberStatus, SuspicionOutcome, TopologyUpdated,
+};
 use gristmill_testkit::{Probe, Said, Say, TestCluster, TestNode};
 
 /// The states of a member that a node was told of, in their order.
@@ -182,7 +184,8 @@ async fn a_short_cut_of_the_network_costs_nobody_its_membership() {
 
 #[tokio::test]
 async fn a_cluster_that_was_cut_in_two_finds_together_again() {
-    let cluster = TestCluster::builder().members(4).start().await;
+    let both_go_on = |builder: ClusterConfigBuilder| builder.downing(Downing::off());
+    let cluster = TestCluster::builder().members(4).configure(both_go_on).start().await;
     cluster.partition([0, 1], [2, 3]);
     let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
     cluster.eventually("each side buries the other", |c| [0, 1, 2, 3].map(|node| size(c, node)) == [2; 4]).await;
@@ -193,7 +196,11 @@ async fn a_cluster_that_was_cut_in_two_finds_together_again() {
 
 #[tokio::test]
 async fn a_member_that_hears_nobody_buries_nobody_and_says_so() {
-    let cluster = TestCluster::builder().members(3).start().await;
+    let cluster = TestCluster::builder()
+        .members(3)
+        .configure(|builder: ClusterConfigBuilder| builder.downing(Downing::off()))
+        .start()
+        .await;
     cluster.partition([0, 1], [2]);
     let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
     cluster.eventually("the others bury it", |c| [0, 1].map(|node| size(c, node)) == [2; 2]).await;
