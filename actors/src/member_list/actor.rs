@@ -227,6 +227,26 @@ impl MemberListState {
                 true
             }
             Event::QuarantineEnded { .. } => true,
+            Event::Suspected { member, by, evidence, .. } => {
+                tracing::info!(?member, ?by, ?evidence, "suspected");
+                false
+            }
+            Event::EvictionsHalted { suspects, .. } => {
+                tracing::warn!(suspects, "evictions are halted");
+                false
+            }
+            Event::EvictionsResumed { suspects, .. } => {
+                tracing::warn!(suspects, "evictions are resumed");
+                false
+            }
+            Event::Isolated { .. } => {
+                tracing::warn!("nobody is heard any more");
+                false
+            }
+            Event::IsolationEnded { .. } => {
+                tracing::info!("others are heard again");
+                false
+            }
             Event::SuspicionRefuted { member, .. } => {
                 node.events.publish(ClusterEvent::SuspicionRefuted { member });
                 false
@@ -308,6 +328,8 @@ async fn send(node: &Node, to: MemberId, address: &Address, message: &Message) -
     match WireMessage::from(message) {
         WireMessage::Ping(ping) => remoting.tell(&endpoint, Lane::Control, list, &ping, deadline).await,
         WireMessage::PingAck(ack) => remoting.tell(&endpoint, Lane::Control, list, &ack, deadline).await,
+        WireMessage::PingRequest(request) => remoting.tell(&endpoint, Lane::Control, list, &request, deadline).await,
+        WireMessage::PingReport(report) => remoting.tell(&endpoint, Lane::Control, list, &report, deadline).await,
         WireMessage::Gossip(gossip) => remoting.tell(&endpoint, Lane::Control, list, &gossip, deadline).await,
         WireMessage::Sync(sync) => remoting.tell(&endpoint, Lane::Control, list, &sync, deadline).await,
     }
@@ -319,6 +341,10 @@ fn decode(request: &PeerRequest) -> Option<Message> {
         Message::try_from(request.decode::<wire::Ping>().ok()?).ok()
     } else if request.is::<wire::PingAck>() {
         Message::try_from(request.decode::<wire::PingAck>().ok()?).ok()
+    } else if request.is::<wire::PingRequest>() {
+        Message::try_from(request.decode::<wire::PingRequest>().ok()?).ok()
+    } else if request.is::<wire::PingReport>() {
+        Message::try_from(request.decode::<wire::PingReport>().ok()?).ok()
     } else if request.is::<wire::MembershipGossip>() {
         Message::try_from(request.decode::<wire::MembershipGossip>().ok()?).ok()
     } else if request.is::<wire::MembershipSync>() {
