@@ -39,11 +39,15 @@
 mod bytes;
 mod engine;
 mod fault;
+pub mod foca;
 mod history;
 mod invariant;
 mod network;
 mod node;
+pub mod plot;
 mod queue;
+pub mod report;
+pub mod scenario;
 mod schedule;
 mod shrink;
 

@@ -3,7 +3,7 @@
 //! The simulator sends millions of messages; each would have to be copied into its wire type to be measured. The lengths
 //! follow from the fields, and a test compares them with what the real encoder writes.
 
-use gristmill_core::membership::{Message, Record, Stage};
+use gristmill_core::membership::{Message, Record};
 
 use super::node::said;
 
@@ -15,6 +15,10 @@ pub fn encoded_len(message: &Message) -> usize {
         Message::Ping { sequence, digest, .. } | Message::PingAck { sequence, digest, .. } => {
             number(sequence.get()) + fixed64(digest.get())
         }
+        Message::PingRequest { sequence, refused, digest, .. } => {
+            number(sequence.get()) + text(16) + 2 * usize::from(*refused) + fixed64(digest.get())
+        }
+        Message::PingReport { sequence, digest, .. } => number(sequence.get()) + text(16) + 2 + fixed64(digest.get()),
         Message::Gossip { digest, .. } => fixed64(digest.get()),
         Message::Sync { reply_wanted, .. } => 2 * usize::from(*reply_wanted),
     };
@@ -29,13 +33,12 @@ fn record_len(record: &Record) -> usize {
     let incarnation = number(record.incarnation().get());
     // No stage and no verdict is written as zero, and all are written in one byte.
     let own = id + text(member.address.as_str().len()) + kinds + number(u64::from(member.weight.get())) + incarnation + 2;
-    let claimed = record.claim().is_some() || (record.stage() != Stage::Removed && record.is_terminal());
-    let claim = if claimed { text(id + incarnation + 2 + text(authors_len(record))) } else { 0 };
+    let claim = if record.claim().is_some() { text(id + incarnation + 2 + text(authors_len(record))) } else { 0 };
     text(own) + claim
 }
 
-fn authors_len(_record: &Record) -> usize {
-    16
+fn authors_len(record: &Record) -> usize {
+    16 * record.authors().len()
 }
 
 /// A field of a number; what is zero is not written.
@@ -60,7 +63,7 @@ fn varint(value: u64) -> usize {
 mod tests {
     use super::*;
     use gristmill_core::Member;
-    use gristmill_core::membership::{ProbeSequence, TableDigest, Verdict, WireMessage};
+    use gristmill_core::membership::{PingOutcome, ProbeSequence, Stage, TableDigest, Verdict, WireMessage};
     use gristmill_messages::{Incarnation, MemberId};
     use prost::Message as _;
 
@@ -68,6 +71,8 @@ mod tests {
         match WireMessage::from(message) {
             WireMessage::Ping(message) => message.encoded_len(),
             WireMessage::PingAck(message) => message.encoded_len(),
+            WireMessage::PingRequest(message) => message.encoded_len(),
+            WireMessage::PingReport(message) => message.encoded_len(),
             WireMessage::Gossip(message) => message.encoded_len(),
             WireMessage::Sync(message) => message.encoded_len(),
         }
@@ -80,13 +85,16 @@ mod tests {
             Record::new(member, Incarnation::new(incarnation), stage)
         };
         let accuser = MemberId::new(u128::MAX / 7);
+        let target = MemberId::new(77);
         let mut updates = Vec::new();
         for incarnation in [0, 1, 127, 128, 70_000, u64::MAX] {
             for stage in [Stage::Joining, Stage::Up, Stage::Leaving, Stage::Removed] {
                 let own = record(incarnation, stage);
                 updates.push(own.clone().into());
                 for verdict in [Verdict::Suspect, Verdict::Dead, Verdict::Removed] {
-                    updates.push(own.claimed(verdict, accuser).into());
+                    let claimed = own.claimed(verdict, accuser);
+                    updates.push(claimed.clone().into());
+                    updates.push(claimed.claimed(verdict, target).into());
                 }
             }
         }
@@ -96,6 +104,14 @@ mod tests {
             assert_eq!(encoded_len(&ping), written(&ping));
             let ack = Message::PingAck { sequence, updates: Vec::new(), digest: TableDigest::default() };
             assert_eq!(encoded_len(&ack), written(&ack));
+            for refused in [true, false] {
+                let request = Message::PingRequest { sequence, target, refused, updates: updates.clone(), digest };
+                assert_eq!(encoded_len(&request), written(&request));
+            }
+            for outcome in [PingOutcome::Reached, PingOutcome::Silent, PingOutcome::Refused] {
+                let report = Message::PingReport { sequence, target, outcome, updates: updates.clone(), digest };
+                assert_eq!(encoded_len(&report), written(&report));
+            }
         }
         let gossip = Message::Gossip { updates: updates.clone(), digest };
         assert_eq!(encoded_len(&gossip), written(&gossip));

@@ -101,6 +101,8 @@ enum Happening {
     Fault { index: usize, begins: bool },
     Start(Host),
     Drained(ProcessId),
+    /// The process notices that it stood still.
+    Lag { process: ProcessId, by: Duration },
 }
 
 /// Why a send failed.
@@ -485,7 +487,8 @@ impl Simulation {
             Happening::Timer { process, epoch } => self.feed(process, Input::Timer(epoch)),
             Happening::Failure { process, member, failure } => {
                 let input = match failure {
-                    Failure::Unreachable | Failure::Refused => Input::Unreachable { member },
+                    Failure::Unreachable => Input::Unreachable { member },
+                    Failure::Refused => Input::Refused { member },
                     Failure::Superseded(by) => Input::Superseded { old: member, by },
                 };
                 self.feed(process, input);
@@ -514,6 +517,7 @@ impl Simulation {
             Happening::Fault { index, begins } => self.fault(index, begins),
             Happening::Start(host) => self.start(host),
             Happening::Drained(process) => self.feed(process, Input::Drained),
+            Happening::Lag { process, by } => self.feed(process, Input::Lag { by }),
         }
     }
 
@@ -665,6 +669,8 @@ impl Simulation {
             Event::SuspicionRefuted { member, .. } if *member == self.processes[id.index()].id => {
                 self.history.totals.refutations += 1;
             }
+            Event::EvictionsHalted { .. } => self.history.halted += 1,
+            Event::Isolated { .. } => self.history.isolated += 1,
             Event::Joined => self.history.joined(id, self.now),
             Event::Evicted { .. } => *end = Some(End::Evicted),
             Event::Left => *end = Some(End::Left),
@@ -726,6 +732,11 @@ impl Simulation {
             Fault::Stall(host, _) => {
                 let state = &mut self.hosts[host.index()];
                 state.stalled_until = state.stalled_until.max(until);
+                // Measured by a task of its own, which runs behind what waits already.
+                if let (Some(process), true) = (state.process, begins) {
+                    let by = fault.duration();
+                    self.queue.push(until + Duration::from_millis(1), Happening::Lag { process, by });
+                }
             }
             Fault::Drift(host, rate) => {
                 let state = &mut self.hosts[host.index()];
@@ -820,7 +831,8 @@ impl Happening {
             | Self::Timer { process, .. }
             | Self::Failure { process, .. }
             | Self::Ask { asker: process, .. }
-            | Self::Drained(process) => Some(*process),
+            | Self::Drained(process)
+            | Self::Lag { process, .. } => Some(*process),
             Self::Answer { .. } | Self::Fault { .. } | Self::Start(_) => None,
         }
     }
@@ -835,6 +847,7 @@ impl Happening {
             Self::Fault { index, .. } => 6 | (*index as u64) << 8,
             Self::Start(host) => 7 | (host.0 as u64) << 8,
             Self::Drained(_) => 8,
+            Self::Lag { .. } => 9,
         }
     }
 }

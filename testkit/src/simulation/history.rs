@@ -90,6 +90,10 @@ pub struct History {
     pub totals: Totals,
     /// Of each process.
     pub lives: Vec<Life>,
+    /// How often a node stopped its evictions.
+    pub halted: usize,
+    /// How often a node took itself for cut off.
+    pub isolated: usize,
     observations: Vec<Observation>,
     /// By subject: when each observer came to know that it is gone.
     gone: BTreeMap<ProcessId, Vec<(ProcessId, Timestamp)>>,

@@ -109,12 +109,6 @@ impl Network {
         &self.config
     }
 
-    pub(crate) fn add_host(&mut self) {
-        self.deaf.push(0);
-        self.mute.push(0);
-        self.bad.push(0);
-    }
-
     /// Whether nothing can pass from one to the other.
     #[must_use]
     pub fn is_cut(&self, from: Host, to: Host) -> bool {

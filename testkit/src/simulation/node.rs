@@ -1,9 +1,10 @@
 //! One process: the machine of the product, its clock, and what is wrong with it on purpose.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_core::membership::{Config, Event, Input, Membership, Message, Phase, Record, Stage, Verdict};
+use gristmill_core::membership::{Config, Event, Input, Membership, Message, Record, Stage, Verdict};
 use gristmill_core::{Member, MemberStatus, Outbox, Timestamp};
 use gristmill_messages::{Incarnation, MemberId};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -15,7 +16,7 @@ use super::fault::Lie;
 pub(crate) type Effect = gristmill_core::membership::Effect;
 pub(crate) type Out = Outbox<Effect, Event>;
 /// A record as messages carry it.
-pub(crate) type Carried = Record;
+pub(crate) type Carried = Arc<Record>;
 
 /// A defect that is planted to see whether it is found. Every process of the simulation has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,13 +39,11 @@ pub enum Bug {
     WritesForOthers,
     /// Falls back to an earlier version of what it knew.
     GoesBack,
-    /// Says nothing when it leaves.
-    LeavesInSilence,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -54,7 +53,6 @@ impl Bug {
         Self::NeverForgets,
         Self::WritesForOthers,
         Self::GoesBack,
-        Self::LeavesInSilence,
     ];
 }
 
@@ -156,7 +154,7 @@ impl Node {
         if let Some(Defect { bug: Bug::NeverForgets, seen }) = &self.defect {
             let forgotten = |id: &MemberId| beliefs.iter().all(|belief| belief.member != *id);
             let forgotten: Vec<_> = seen.iter().filter(|(id, _)| forgotten(id)).collect();
-            beliefs.extend(forgotten.into_iter().map(|(_, record)| Belief::from(record)));
+            beliefs.extend(forgotten.into_iter().map(|(_, record)| Belief::from(&**record)));
         }
         if matches!(&self.defect, Some(Defect { bug: Bug::GoesBack, seen }) if seen.len() % 4 == 3) {
             for belief in &mut beliefs {
@@ -216,12 +214,8 @@ impl Defect {
     fn misbehave(&mut self, now: Timestamp, machine: &mut Membership, out: &mut Out) {
         let me = machine.me().id();
         match self.bug {
-            Bug::NeverProbes => rewrite(out, |_, message| !matches!(message, Message::Ping { .. })),
+            Bug::NeverProbes => rewrite(out, |_, message| !matches!(message, Message::Ping { .. } | Message::PingRequest { .. })),
             Bug::NeverCompares => rewrite(out, |_, message| !matches!(message, Message::Sync { .. })),
-            Bug::LeavesInSilence => {
-                let silent = machine.phase() == Phase::Leaving || machine.phase() == Phase::Stopped;
-                rewrite(out, |_, _| !silent);
-            }
             Bug::KillsWithoutSuspicion => {
                 let suspects = |record: &&Record| record.id() != me && record.status() == MemberStatus::Suspect;
                 let suspects: Vec<_> =
@@ -241,7 +235,10 @@ impl Defect {
                     true
                 });
             }
-            Bug::NeverForgets | Bug::GoesBack => self.remember(machine),
+            Bug::NeverForgets => {
+                self.seen.extend(machine.records().map(|record| (record.id(), record.clone().into())));
+            }
+            Bug::GoesBack => self.remember(machine),
             Bug::WritesForOthers => rewrite(out, |to, message| {
                 for record in said_mut(message).into_iter().flatten() {
                     if record.id() != me && record.id() != to && !record.is_terminal() {
@@ -258,7 +255,7 @@ impl Defect {
     fn remember(&mut self, machine: &Membership) {
         for record in machine.records().filter(|record| !record.is_terminal()) {
             if self.seen.get(&record.id()).is_none_or(|known| known.incarnation() < record.incarnation()) {
-                self.seen.insert(record.id(), record.clone());
+                self.seen.insert(record.id(), record.clone().into());
             }
         }
     }
@@ -281,16 +278,22 @@ fn rewrite(out: &mut Out, mut change: impl FnMut(MemberId, &mut Message) -> bool
 /// The records in a message.
 pub(crate) fn said(message: &Message) -> &[Carried] {
     match message {
-        Message::Ping { updates, .. } | Message::PingAck { updates, .. } | Message::Gossip { updates, .. } => updates,
+        Message::Ping { updates, .. }
+        | Message::PingAck { updates, .. }
+        | Message::PingRequest { updates, .. }
+        | Message::PingReport { updates, .. }
+        | Message::Gossip { updates, .. } => updates,
         Message::Sync { records, .. } => records,
     }
 }
 
 fn said_mut(message: &mut Message) -> Option<&mut Vec<Carried>> {
     match message {
-        Message::Ping { updates, .. } | Message::PingAck { updates, .. } | Message::Gossip { updates, .. } => {
-            Some(updates)
-        }
+        Message::Ping { updates, .. }
+        | Message::PingAck { updates, .. }
+        | Message::PingRequest { updates, .. }
+        | Message::PingReport { updates, .. }
+        | Message::Gossip { updates, .. } => Some(updates),
         Message::Sync { records, .. } => Some(records),
     }
 }

@@ -116,7 +116,7 @@ pub fn random(seed: u64, most_hosts: usize, config: &Config) -> (usize, Schedule
 }
 
 /// Hosts beyond the first ones that a random schedule may start.
-pub const SPARE: usize = 2;
+pub(super) const SPARE: usize = 2;
 
 /// To milliseconds, so that what is printed is what was run.
 fn round(duration: Duration) -> Duration {
