@@ -409,10 +409,7 @@ impl Membership {
     /// Everything that others have to do in time may take so much longer.
     fn give_time(&mut self, grace: Duration) {
         let waits = |task: &Task| {
-            matches!(
-                task,
-                Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Suspicion(_)
-            )
+            matches!(task, Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Suspicion(_))
         };
         self.agenda.postpone(grace, waits);
         for suspicion in self.suspicions.values_mut() {

@@ -107,6 +107,7 @@ impl Membership {
     }
 
     fn pinged(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        self.detector.heard(now, from);
         if self.phase == Phase::Joining {
             self.joining.reached = true;
             self.join_if_ready(now, out);

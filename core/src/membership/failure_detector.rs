@@ -56,11 +56,16 @@ pub(super) struct Relay {
 /// two rounds. A newcomer is probed by the next round at the latest; who moves to another place because somebody came
 /// or went may miss one round.
 ///
+/// Who has pinged this node a moment ago is passed over in a round: it lives. In a small cluster that leaves more of
+/// the probes for those of whom nothing was heard.
+///
 /// It says who did not answer; what follows from that is the machine's to decide.
 #[derive(Debug, Default)]
 pub(super) struct FailureDetector {
     round: Round,
     hastened: VecDeque<MemberId>,
+    /// Who has pinged this node, and when, the latest last.
+    heard: VecDeque<(MemberId, Timestamp)>,
     probes: BTreeMap<ProbeSequence, Probe>,
     relays: BTreeMap<ProbeSequence, Relay>,
     last: ProbeSequence,
@@ -106,6 +111,10 @@ const fn greatest_common_divisor(mut one: u64, mut other: u64) -> u64 {
 impl FailureDetector {
     /// Members that wait to be probed before the others; more are left to the round.
     const MOST_HASTENED: usize = 32;
+    /// Members that are remembered to have pinged this node.
+    const MOST_HEARD: usize = 8;
+    /// Probe intervals for which they are.
+    pub(super) const HEARD_COUNTS_FOR: u32 = 4;
     /// Pings for others that wait for an answer; what is asked beyond them is not done.
     const MOST_RELAYS: usize = 256;
 
@@ -116,17 +125,28 @@ impl FailureDetector {
         }
     }
 
+    /// This member has pinged this node.
+    pub(super) fn heard(&mut self, now: Timestamp, member: MemberId) {
+        self.heard.retain(|(other, _)| *other != member);
+        if self.heard.len() >= Self::MOST_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back((member, now));
+    }
+
     /// A sequence for a ping whose answer is not waited for.
     pub(super) const fn sequence(&mut self) -> ProbeSequence {
         self.last.0 += 1;
         self.last
     }
 
-    /// Whom to probe next: the first of the hastened, else of the round, at whose place `living` finds somebody to probe.
+    /// Whom to probe next: the first of the hastened, else of the round, at whose place `living` finds somebody to probe
+    /// that has not pinged this node `since`.
     pub(super) fn next(
         &mut self,
         rng: &mut Xoshiro256PlusPlus,
         places: usize,
+        since: Timestamp,
         is_living: impl Fn(MemberId) -> bool,
         living: impl Fn(usize) -> Option<MemberId>,
     ) -> Option<MemberId> {
@@ -135,8 +155,18 @@ impl FailureDetector {
                 return Some(member);
             }
         }
+        self.heard.retain(|(_, at)| *at >= since);
+        // So that some are left: what is heard from one side only proves nothing of the other direction.
+        while self.heard.len() > places / 2 {
+            self.heard.pop_front();
+        }
+        let heard = &self.heard;
+        let unheard = |member: &MemberId| heard.iter().all(|(other, _)| other != member);
         // Two rounds: what is left of this one, and a whole one.
-        (0..2 * places).find_map(|_| living(self.round.next(places, rng)?))
+        let round = &mut self.round;
+        (0..2 * places)
+            .find_map(|_| living(round.next(places, rng)?).filter(unheard))
+            .or_else(|| heard.iter().map(|(member, _)| *member).find(|member| is_living(*member)))
     }
 
     /// Starts a probe of this member.
@@ -235,7 +265,9 @@ mod tests {
     }
 
     fn round(detector: &mut FailureDetector, rng: &mut Xoshiro256PlusPlus, places: usize) -> Vec<MemberId> {
-        (0..places).filter_map(|_| detector.next(rng, places, |_| true, |place| Some(id(place)))).collect()
+        (0..places)
+            .filter_map(|_| detector.next(rng, places, Timestamp::ZERO, |_| true, |place| Some(id(place))))
+            .collect()
     }
 
     #[test]
@@ -257,11 +289,12 @@ mod tests {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut detector = FailureDetector::default();
         for _ in 0..40 {
-            let next = detector.next(&mut rng, 20, |_| true, |place| Some(id(place)).filter(|_| place == 7));
+            let next =
+                detector.next(&mut rng, 20, Timestamp::ZERO, |_| true, |place| Some(id(place)).filter(|_| place == 7));
             assert_eq!(next, Some(id(7)));
         }
-        assert_eq!(detector.next(&mut rng, 20, |_| true, |_| None), None);
-        assert_eq!(detector.next(&mut rng, 0, |_| true, |_| None), None);
+        assert_eq!(detector.next(&mut rng, 20, Timestamp::ZERO, |_| true, |_| None), None);
+        assert_eq!(detector.next(&mut rng, 0, Timestamp::ZERO, |_| true, |_| None), None);
     }
 
     #[test]
@@ -298,12 +331,36 @@ mod tests {
     }
 
     #[test]
+    fn who_has_pinged_this_node_is_passed_over_for_a_while() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut detector = FailureDetector::default();
+        for place in 0..4 {
+            detector.heard(Timestamp::from_millis(1000), id(place));
+        }
+        let mut probed = |since| -> Vec<_> {
+            let since = Timestamp::from_millis(since);
+            (0..16).filter_map(|_| detector.next(&mut rng, 8, since, |_| true, |place| Some(id(place)))).collect()
+        };
+        assert!(probed(1000).iter().all(|member| (id(4)..id(8)).contains(member)));
+        assert!(probed(1001).contains(&id(1)));
+    }
+
+    #[test]
+    fn where_only_those_live_who_have_pinged_this_node_they_are_probed() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut detector = FailureDetector::default();
+        detector.heard(Timestamp::ZERO, id(1));
+        let living = |place| Some(id(place)).filter(|_| place == 1);
+        assert_eq!(detector.next(&mut rng, 3, Timestamp::ZERO, |member| member == id(1), living), Some(id(1)));
+    }
+
+    #[test]
     fn a_hastened_member_is_next_if_it_lives() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut detector = FailureDetector::default();
         detector.hasten(id(3));
         detector.hasten(id(5));
-        let next = detector.next(&mut rng, 9, |member| member != id(3), |place| Some(id(place)));
+        let next = detector.next(&mut rng, 9, Timestamp::ZERO, |member| member != id(3), |place| Some(id(place)));
         assert_eq!(next, Some(id(5)));
     }
 }

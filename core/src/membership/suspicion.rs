@@ -37,18 +37,16 @@ mod tests {
 
     #[test]
     fn each_confirmation_shortens_a_suspicion_and_the_first_the_most() {
-        let lasts = |members, suspects, accusers| {
-            Suspicion::lasts(&Config::lan(), members, suspects, accusers).as_millis()
-        };
+        let lasts =
+            |members, suspects, accusers| Suspicion::lasts(&Config::lan(), members, suspects, accusers).as_millis();
         assert_eq!([1, 2, 3, 4, 5].map(|accusers| lasts(10, 1, accusers)), [24_000, 14_000, 8_150, 4_000, 4_000]);
-        assert_eq!([1, 4].map(|accusers| lasts(1000, 1, accusers)), [72_000, 12_000]);
+        assert_eq!([1, 4].map(|accusers| lasts(1000, 1, accusers)), [55_200, 9200]);
     }
 
     #[test]
     fn who_has_nobody_to_ask_waits_for_no_confirmation() {
-        let lasts = |members, suspects, accusers| {
-            Suspicion::lasts(&Config::lan(), members, suspects, accusers).as_millis()
-        };
+        let lasts =
+            |members, suspects, accusers| Suspicion::lasts(&Config::lan(), members, suspects, accusers).as_millis();
         assert_eq!(lasts(2, 1, 1), 4000);
         assert_eq!([1, 2].map(|accusers| lasts(3, 1, accusers)), [24_000, 4000]);
         assert_eq!(lasts(3, 2, 1), 4000);

@@ -223,7 +223,10 @@ impl Table {
         assert!(self.place(self.me.id()).is_err(), "this node is no other");
         assert_eq!(self.living, self.living().count(), "the living are counted");
         let dead = |record: &&Arc<Record>| record.status() == MemberStatus::Dead;
-        assert!(self.others().filter(dead).map(|record| record.id()).eq(self.reasons.keys().copied()), "the dead have died of something");
+        assert!(
+            self.others().filter(dead).map(|record| record.id()).eq(self.reasons.keys().copied()),
+            "the dead have died of something"
+        );
         let recomputed = self.records().map(|record| share(record)).fold(0, u64::wrapping_add);
         assert_eq!(self.digest.0, recomputed, "the digest follows the records");
     }

@@ -7,6 +7,8 @@ use core::time::Duration;
 use super::*;
 use crate::{Address, RequestId};
 
+mod evidence;
+
 const ME: MemberId = MemberId::new(1);
 const B: MemberId = MemberId::new(2);
 const C: MemberId = MemberId::new(3);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use gristmill_messages::MemberId;
 use rand::RngExt;
 
-use super::failure_detector::{Probe, Relay};
+use super::failure_detector::{FailureDetector, Probe, Relay};
 use super::knowledge::Source;
 use super::record::{Record, Verdict};
 use super::suspicion::Suspicion;
@@ -29,9 +29,11 @@ impl Membership {
         }
         let table = &self.table;
         let living = |record: &Arc<Record>| Some(record.id()).filter(|_| !record.is_terminal());
+        let since = now.since_origin().saturating_sub(self.config.probe_interval * FailureDetector::HEARD_COUNTS_FOR);
         let next = self.detector.next(
             &mut self.rng,
             table.places(),
+            Timestamp::new(since),
             |member| table.get(member).and_then(living).is_some(),
             |place| table.at(place).and_then(living),
         );
@@ -60,8 +62,9 @@ impl Membership {
     pub(super) fn probe_failed(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
         if let Some(probe) = self.detector.ended(sequence) {
             self.stats.failed += 1;
-            // Who was asked and says nothing makes it likelier that this node does not hear.
-            let missing = if probe.indirect { probe.silent.len() } else { 1 };
+            // Who was asked and says nothing makes it likelier that this node does not hear, unless it is suspected too.
+            let is_up = |id: &&MemberId| self.status(**id) == Some(MemberStatus::Up);
+            let missing = if probe.indirect { probe.silent.iter().filter(is_up).count() } else { 1 };
             self.health.worsen(u32::try_from(missing).unwrap_or(u32::MAX));
             self.accuse(now, probe.member, Evidence::ProbeUnanswered, out);
         }
@@ -106,13 +109,7 @@ impl Membership {
     }
 
     /// Pings a member for another.
-    pub(super) fn ping_requested(
-        &mut self,
-        now: Timestamp,
-        relay: Relay,
-        refused: bool,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn ping_requested(&mut self, now: Timestamp, relay: Relay, refused: bool, out: &mut Outbox) {
         let target = relay.target;
         if target == self.me().id() {
             return self.report(relay, PingOutcome::Reached, out);
