@@ -87,7 +87,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 pub use agenda::TimerEpoch;
 pub use config::{Config, ConfigError};
 pub use event::{Event, JoinError, Quarantine, QuarantineReason, Refusal, SeedFailure};
-pub use explanation::{Accusation, Evidence, Explanation, Outcome};
+pub use explanation::{Accusation, Evidence, Explanation, SuspicionOutcome};
 pub use failure_detector::ProbeSequence;
 pub use message::{ContactFailure, Effect, Input, JoinAnswer, Message, PingOutcome};
 pub use record::{Claim, Record, Stage, Verdict};

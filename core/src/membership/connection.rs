@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use gristmill_messages::MemberId;
 
-use super::record::Verdict;
+use super::record::{Stage, Verdict};
 use super::{Evidence, Membership, Outbox, PingOutcome, QuarantineReason, Task};
 use crate::Timestamp;
 
@@ -53,7 +53,9 @@ impl Membership {
     /// Declares a member dead whose host has refused this node and another one.
     pub(super) fn weigh_refusals(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         let witnesses = self.refusals.witnesses(member, now, self.refusal_ttl());
-        let enough = witnesses >= 2 || self.table.size() == 2;
+        // Who said that it leaves may have gone, and its last word be on its way.
+        let leaves = self.table.get(member).is_some_and(|record| record.stage() == Stage::Leaving);
+        let enough = !leaves && (witnesses >= 2 || self.table.size() == 2);
         if enough && self.refused_me(member, now) {
             self.judge(now, member, Verdict::Dead, QuarantineReason::ConnectionRefused, out);
         }

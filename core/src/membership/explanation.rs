@@ -32,7 +32,7 @@ pub struct Accusation {
 
 /// How a suspicion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum SuspicionOutcome {
     /// The member has proven that it lives.
     Refuted {
         /// The incarnation that refutes.
@@ -62,7 +62,7 @@ pub struct Explanation {
     /// Oldest first; at most [`Explanation::MOST_ACCUSATIONS`].
     pub accusations: Vec<Accusation>,
     /// `None` while it lasts.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<SuspicionOutcome>,
     /// How many suspicions of this member were refuted before this one.
     pub refuted_before: u32,
 }
@@ -91,7 +91,7 @@ impl Chronicle {
         if before.is_none() {
             self.order.push_back(member);
         }
-        let refuted = |explanation: &Explanation| matches!(explanation.outcome, Some(Outcome::Refuted { .. }));
+        let refuted = |explanation: &Explanation| matches!(explanation.outcome, Some(SuspicionOutcome::Refuted { .. }));
         let refuted_before =
             before.map_or(0, |before| before.refuted_before.saturating_add(u32::from(refuted(&before))));
         let explanation = Explanation { accusations: Vec::new(), outcome: None, refuted_before };
@@ -113,7 +113,7 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn ended(&mut self, member: MemberId, outcome: Outcome) {
+    pub(super) fn ended(&mut self, member: MemberId, outcome: SuspicionOutcome) {
         if let Some(explanation) = self.explanations.get_mut(&member) {
             explanation.outcome = Some(outcome);
         }
@@ -151,7 +151,7 @@ mod tests {
             chronicle.begin(member);
             assert_eq!(chronicle.get(member).map(|explanation| explanation.refuted_before), Some(refuted_before));
             let incarnation = Incarnation::default();
-            chronicle.ended(member, Outcome::Refuted { incarnation, at: Timestamp::ZERO });
+            chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: Timestamp::ZERO });
         }
     }
 }

@@ -6,7 +6,7 @@ use gristmill_messages::MemberId;
 use rand::RngExt;
 
 use super::dissemination::Urgency;
-use super::explanation::{Accusation, Outcome};
+use super::explanation::{Accusation, SuspicionOutcome};
 use super::record::{Record, Stage};
 use super::suspicion::Suspicion;
 use super::{Event, Evidence, Membership, Outbox, Phase, QuarantineReason, Task};
@@ -68,7 +68,7 @@ impl Membership {
                     self.stats.refuted += 1;
                     if let Some(record) = self.table.get(id) {
                         let incarnation = record.incarnation();
-                        self.chronicle.ended(id, Outcome::Refuted { incarnation, at: now });
+                        self.chronicle.ended(id, SuspicionOutcome::Refuted { incarnation, at: now });
                     }
                 }
             }
@@ -90,13 +90,13 @@ impl Membership {
                         Source::Heard | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
                     };
                     self.table.set_reason(id, reason);
-                    self.chronicle.ended(id, Outcome::Dead { by, reason, at: now });
+                    self.chronicle.ended(id, SuspicionOutcome::Dead { by, reason, at: now });
                 }
             }
             MemberStatus::Removed => {
                 if changed {
                     self.bury(id, now + self.config.tombstone_ttl);
-                    self.chronicle.ended(id, Outcome::Removed { at: now });
+                    self.chronicle.ended(id, SuspicionOutcome::Removed { at: now });
                 }
             }
         }

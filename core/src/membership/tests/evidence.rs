@@ -288,6 +288,16 @@ fn that_all_others_refuse_is_no_confirmation() {
 }
 
 #[test]
+fn who_leaves_and_refuses_is_not_dead_at_once_but_has_left_when_its_last_word_arrives() {
+    let mut node = Node::knowing(&[record(B, 2, Stage::Leaving), up(C)]);
+    node.refused(10, B);
+    node.ask(11, C, B, true);
+    assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    node.gossip(400, C, vec![record(B, 3, Stage::Removed)]);
+    assert_eq!((node.status(B), node.membership.blocked()), (Some(MemberStatus::Removed), vec![]));
+}
+
+#[test]
 fn a_refusal_followed_by_proven_life_is_refuted_and_counts_no_more() {
     let mut node = among(&[B, C, D]);
     node.refused(10, B);
@@ -392,14 +402,14 @@ fn a_suspicion_can_be_explained() {
     let mut expected = Explanation { accusations, outcome: None, refuted_before: 0 };
     assert_eq!(node.membership.explain(B), Some(&expected));
     node.gossip(30, B, vec![record(B, 2, Stage::Up)]);
-    expected.outcome = Some(Outcome::Refuted { incarnation: Incarnation::new(2), at: at(30) });
+    expected.outcome = Some(SuspicionOutcome::Refuted { incarnation: Incarnation::new(2), at: at(30) });
     assert_eq!(node.membership.explain(B), Some(&expected));
     node.gossip(40, C, vec![record(B, 2, Stage::Up).claimed(Verdict::Suspect, D)]);
     node.gossip(50, C, vec![record(B, 2, Stage::Up).claimed(Verdict::Dead, C)]);
     let reason = QuarantineReason::Declared { by: C };
     let explanation = node.membership.explain(B).unwrap();
     assert_eq!(explanation.refuted_before, 1);
-    assert_eq!(explanation.outcome, Some(Outcome::Dead { by: Some(C), reason, at: at(50) }));
+    assert_eq!(explanation.outcome, Some(SuspicionOutcome::Dead { by: Some(C), reason, at: at(50) }));
 }
 
 #[test]
