@@ -158,13 +158,12 @@ impl Table {
         let full = self.is_full();
         let place = self.place(incoming.id());
         let Some(known) = place.ok().and_then(|place| self.others.get_mut(place)) else {
-            if to == MemberStatus::Removed {
+            if to == MemberStatus::Removed || self.lapsed.contains_key(&incoming.id()) {
                 return none;
             }
             if full {
                 return Merged { refused: Some(Refusal::TableFull), ..none };
             }
-            self.lapsed.remove(&incoming.id());
             self.digest.exchange(0, share(incoming));
             self.living += usize::from(!incoming.is_terminal());
             self.others.insert(place.unwrap_or_else(|place| place), Arc::clone(incoming));

@@ -168,7 +168,7 @@ impl Simulation {
             out: Out::new(),
             trace: config.seed,
             history: History::default(),
-            checker: Checker::new(config.checks),
+            checker: Checker::new(config.checks, &config.membership),
             starting: 0,
             config,
         };
@@ -257,6 +257,11 @@ impl Simulation {
     /// What is sent and seen from now on is counted alone.
     pub fn forget_history(&mut self) {
         self.history.forget();
+    }
+
+    /// From now on every change of a view is kept.
+    pub fn keep_observations(&mut self) {
+        self.history.keep_observations = true;
     }
 
     /// The process that runs on a host.
@@ -395,6 +400,7 @@ impl Simulation {
     /// Lets the process live for a random time before the beginning, so that the timers of no two go together.
     fn settle(&mut self, id: ProcessId, records: &[Carried], stagger: Duration) {
         let before = self.rng.random_range(Duration::ZERO..stagger);
+        let seeds = self.seeds();
         let begin = self.processes[id.index()].clock.at(Timestamp::ZERO);
         let start = Timestamp::new(begin.since_origin().saturating_sub(before));
         let mut out = std::mem::take(&mut self.out);
@@ -407,6 +413,7 @@ impl Simulation {
                 let message = Message::Sync { records: others, reply_wanted: false };
                 machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
             }
+            machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
             machine.assume_told();
             let mut now = start;
             loop {
@@ -449,9 +456,13 @@ impl Simulation {
         if self.hosts[host.index()].process.is_some() {
             return;
         }
-        let seeds = self.hosts.iter().take(self.config.seeds).map(|host| host.member.clone()).collect();
+        let seeds = self.seeds();
         let process = self.new_process(host);
         self.feed(process, Input::Start { seeds });
+    }
+
+    fn seeds(&self) -> Vec<Address> {
+        self.hosts.iter().take(self.config.seeds).map(|host| host.member.clone()).collect()
     }
 
     fn start_later(&mut self, host: Host, after: Duration) {
@@ -657,7 +668,7 @@ impl Simulation {
             Event::StatusChanged { member, from, to, .. } => {
                 if let Some(subject) = self.process_of(member.id) {
                     let observation = Observation { at: self.now, observer: id, subject, from: *from, to: *to };
-                    self.checker.observed(&observation, self.processes[subject.index()].node.is_some());
+                    self.checker.observed(&observation);
                     self.history.observed(observation, self.processes[subject.index()].node.is_some());
                 }
             }
@@ -687,7 +698,9 @@ impl Simulation {
         let since = self.healthy_since(here).max(self.healthy_since(there));
         self.history.falsely_declared(subject, self.now);
         let calm = self.now.since(since);
-        if calm > self.config.membership.probe_interval * 3 {
+        let timing = &self.config.membership;
+        let spread = (self.hosts.len() as f64).log10().max(1.0);
+        if calm > timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0) {
             let (observer, subject) = (self.name(observer), self.name(subject));
             let rule = || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
             self.checker.accuracy(self.now, rule);

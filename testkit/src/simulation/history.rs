@@ -15,6 +15,12 @@ impl ProcessId {
     }
 }
 
+impl std::fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {}", self.0)
+    }
+}
+
 /// A node holds a member for something else than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
@@ -163,6 +169,9 @@ impl History {
 
     pub(crate) fn observed(&mut self, observation: Observation, runs: bool) {
         let Observation { at, observer, subject, from, to } = observation;
+        if self.keep_observations {
+            self.observations.push(observation);
+        }
         if observer == subject {
             return;
         }
@@ -184,9 +193,6 @@ impl History {
         }
         if to == MemberStatus::Up && from != Some(MemberStatus::Suspect) {
             self.up.entry(subject).or_default().push((observer, at));
-        }
-        if self.keep_observations {
-            self.observations.push(observation);
         }
     }
 }

@@ -4,15 +4,17 @@
 //! | --- | --- | --- |
 //! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
 //! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
-//! | M4 | nobody declares dead a member that runs and was well for three probe intervals | at every burial, `Checks::accuracy` |
+//! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault | at rest |
-//! | M6 | who ended never lives again in a view that knew of the end | at every change of a view |
+//! | M6 | who is dead or gone never lives again in a view that remembers it | at every change of a view |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
+use gristmill_core::membership::Config;
 use gristmill_core::{MemberStatus, Timestamp};
 
 use super::engine::Simulation;
@@ -52,16 +54,23 @@ impl std::error::Error for Violation {}
 pub(crate) struct Checker {
     checks: Checks,
     violation: Option<Violation>,
-    /// Observers and whom they have known to be gone.
-    gone: BTreeSet<(ProcessId, ProcessId)>,
+    /// Observers and whom they have known to be gone, and until when they must remember it.
+    gone: BTreeMap<(ProcessId, ProcessId), Timestamp>,
+    /// How long it is remembered that one has left.
+    memory: Duration,
+    /// How long it is remembered that one is dead.
+    memory_of_dead: Duration,
     /// By observer: what it believed last.
     believed: Vec<Vec<Belief>>,
     looks: u64,
 }
 
 impl Checker {
-    pub(crate) fn new(checks: Checks) -> Self {
-        Self { checks, ..Self::default() }
+    /// Nine tenths of what the machine promises to remember: clocks may be wrong by as much.
+    pub(crate) fn new(checks: Checks, config: &Config) -> Self {
+        let memory = config.tombstone_ttl.mul_f64(1.35);
+        let memory_of_dead = memory + config.quarantine_ttl.mul_f64(0.9);
+        Self { checks, memory, memory_of_dead, ..Self::default() }
     }
 
     pub(crate) fn violation(&self) -> Option<Violation> {
@@ -80,19 +89,21 @@ impl Checker {
         }
     }
 
-    /// M6. A process that still runs may come back to who has forgotten it.
-    pub(crate) fn observed(&mut self, observation: &Observation, runs: bool) {
+    /// M6. Whose end was forgotten may be believed in again, until it is found out again.
+    pub(crate) fn observed(&mut self, observation: &Observation) {
         let Observation { at, observer, subject, from, to } = *observation;
+        let is_end = |status: &MemberStatus| matches!(status, MemberStatus::Dead | MemberStatus::Removed);
         let key = (observer, subject);
-        if matches!(to, MemberStatus::Dead | MemberStatus::Removed) {
-            self.gone.insert(key);
-        } else if self.gone.contains(&key) {
-            let forgotten = from.is_none();
-            if runs && forgotten {
-                self.gone.remove(&key);
-            } else {
-                self.broken(at, "M6", || format!("{observer:?} holds {subject:?} for {to}, which it held for gone"));
-            }
+        if from.is_some_and(|from| is_end(&from)) && !is_end(&to) {
+            self.broken(at, "M6", || format!("{observer} holds {subject} for {to}, no longer for gone"));
+        } else if to == MemberStatus::Dead {
+            self.gone.insert(key, at + self.memory_of_dead);
+        } else if to == MemberStatus::Removed {
+            let until = self.gone.entry(key).or_default();
+            *until = (*until).max(at + self.memory);
+        } else if let Some(until) = self.gone.get(&key).filter(|until| at < **until) {
+            let early = until.since(at);
+            self.broken(at, "M6", || format!("{observer} holds {subject} for {to}, {early:?} too early to have forgotten its end"));
         }
     }
 

@@ -8,7 +8,7 @@ use gristmill_core::membership::Config;
 
 use super::engine::{Simulation, SimulationConfig};
 use super::fault::Schedule;
-use super::history::{End, Totals};
+use super::history::{End, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
@@ -77,7 +77,7 @@ impl Trial {
                 ..NetworkConfig::default()
             },
             rejoin: Some(membership.probe_interval * 5),
-            seeds: self.hosts,
+            seeds: self.hosts + SPARE,
             checks: Checks { states: true, accuracy: true },
             bug: self.bug,
             membership,
@@ -100,6 +100,31 @@ impl Trial {
                 evicted: 0,
             }
         })
+    }
+
+    /// What was seen in it, a line for each change of a view, start and end.
+    #[must_use]
+    pub fn story(&self) -> Vec<String> {
+        let mut simulation = Simulation::new(self.config());
+        simulation.keep_observations();
+        simulation.schedule(&self.schedule);
+        let broken = self.drive(&mut simulation, &mut None).err().map(|broken| (broken.at, broken.to_string()));
+        let mut lines: Vec<(Timestamp, String)> = Vec::new();
+        for (number, life) in (0_u32..).zip(&simulation.history().lives) {
+            let name = simulation.name(ProcessId(number));
+            lines.push((life.started, format!("{name} starts")));
+            lines.extend(life.joined.map(|at| (at, format!("{name} has joined"))));
+            lines.extend(life.ended.map(|(at, how)| (at, format!("{name} ends: {how:?}"))));
+        }
+        for seen in simulation.history().observations() {
+            let from = seen.from.map_or_else(String::new, |from| format!(", no longer {from}"));
+            let (observer, subject) = (simulation.name(seen.observer), simulation.name(seen.subject));
+            lines.push((seen.at, format!("{observer} holds {subject} for {}{from}", seen.to)));
+        }
+        lines.extend(self.schedule.0.iter().map(|(at, fault)| (*at, format!("fault: {fault}"))));
+        lines.extend(broken);
+        lines.sort_by_key(|(at, _)| *at);
+        lines.into_iter().map(|(at, line)| format!("{:>9.3} {line}", at.since_origin().as_secs_f64())).collect()
     }
 
     fn run_uncaught(&self) -> Outcome {

@@ -6,7 +6,7 @@ use gristmill_testkit::simulation::scenario::Setting;
 
 pub(crate) const USAGE: &str = "\
 simulate [--scenario NAME] [--nodes N] [--seed N] [--trials N] [--seconds N] [--loss PERCENT]
-         [--profile lan|fast] [--schedule FILE] [--without-foca] [--quick] [--plot FILE.svg] [--json FILE] [--list]
+         [--profile lan|fast] [--schedule FILE [--story]] [--without-foca] [--quick] [--plot FILE.svg] [--json FILE] [--list]
 
 Scenarios:";
 
@@ -21,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) loss: Option<f64>,
     pub(crate) fast: bool,
     pub(crate) schedule: Option<String>,
+    pub(crate) story: bool,
     pub(crate) foca: bool,
     pub(crate) quick: bool,
     pub(crate) plot: Option<String>,
@@ -39,6 +40,7 @@ impl Options {
             loss: None,
             fast: false,
             schedule: None,
+            story: false,
             foca: true,
             quick: false,
             plot: None,
@@ -62,6 +64,7 @@ impl Options {
                     }
                 }
                 "--schedule" => options.schedule = Some(value()?),
+                "--story" => options.story = true,
                 "--without-foca" => options.foca = false,
                 "--quick" => options.quick = true,
                 "--plot" => options.plot = Some(value()?),

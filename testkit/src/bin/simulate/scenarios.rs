@@ -296,7 +296,11 @@ fn replay(options: &Options, hosts: usize, path: &str) -> Report {
     match schedule {
         Err(why) => report.row(Row::new("not read", why).target("a schedule", false)),
         Ok(schedule) => {
-            let outcome = Trial { seed: options.seed, hosts, schedule, bug: None }.run();
+            let trial = Trial { seed: options.seed, hosts, schedule, bug: None };
+            let outcome = trial.run();
+            if options.story {
+                trial.story().iter().for_each(|line| println!("{line}"));
+            }
             let broken = outcome.violation.as_ref().map_or("nothing".into(), ToString::to_string);
             report.row(Row::new("broken", broken).target("nothing", outcome.violation.is_none()));
             report.row(Row::new("all agree after", outcome.settled_after.map_or("never".into(), seconds)));
