@@ -5,13 +5,17 @@
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
 //! - A member that is dead or removed never comes back under its id while that is remembered: `quarantine_ttl` plus
 //!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
-//! - A member is declared dead only after a suspicion that it had time to refute, by the decision of an operator, or
-//!   because another process runs at its address. A failed send kills nobody. A node that was stalled gives the others
+//! - A member is declared dead only after a suspicion that it had time to refute, because its host refused connections
+//!   of two members, by the decision of an operator, or because another process runs at its address. A failed send kills
+//!   nobody. A node that was stalled gives the others
 //!   the time that it missed.
-//! - A dead member is not sent to. When it speaks it is told, and stops ([`Event::Evicted`]). Two sides of a partition
+//! - A dead member is only sent, when it speaks and now and then, that it is dead, and then stops ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
 //!   should go on serving in between is not decided here.
-//! - It does not withstand members that lie.
+//! - A member that lies cannot make another one leave, move, or run out of incarnations. It can have another one
+//!   suspected, which that one refutes, and declare it dead, which is final: what it can do is bounded, not prevented.
+//! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
+//!   the network is likelier to be the cause.
 //!
 //! # The way of a member
 //! ```text
@@ -19,7 +23,7 @@
 //!   Start ──> Joining ─────────────────────> Up ──────────────> Leaving ─────────────────────────> Removed
 //!                │                           │  ^                  │                                  ^
 //!                └───────────┬───────────────┘  │ refuted          │                                  │
-//!                            │ probe unanswered │ (incarnation+1)  │                                  │
+//!                            │ nobody reaches it│ (incarnation+1)  │                                  │
 //!                            v                  │                  │                quarantine is over │
 //!                         Suspect <─────────────┴──────────────────┘                                  │
 //!                            │ suspicion timeout                                                      │
@@ -30,8 +34,10 @@
 //!
 //! # Source
 //! SWIM (Das, Gupta, Motivala, DSN 2002), sections 3 and 4: round-robin probes, suspicion, piggybacked updates.
-//! hashicorp/memberlist for the scaling of timeouts and retransmissions, and for full exchanges. Deviations: no
-//! indirect probes (the transport is TCP, which turns loss into delay); death is final for an id instead of refutable,
+//! Section 3.1 for indirect probes. Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788): local health, suspicions
+//! that confirmations shorten, and suspects that are told. hashicorp/memberlist for the scaling of timeouts and
+//! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
+//! some of those who hear of a suspicion check it at once; death is final for an id instead of refutable,
 //! because an id lives as long as its process; the stage of a member is ordered before its incarnation; full exchanges
 //! happen when digests differ instead of periodically.
 //!
@@ -56,6 +62,7 @@ mod breaker;
 mod config;
 mod connection;
 mod dissemination;
+mod doubt;
 mod event;
 mod exchange;
 mod explanation;
@@ -99,6 +106,7 @@ use crate::{Member, MemberStatus, Timestamp};
 use agenda::Agenda;
 use breaker::Breaker;
 use dissemination::Dissemination;
+use doubt::Doubt;
 use exchange::Comparisons;
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
@@ -132,6 +140,8 @@ enum Task {
     ProbeEnd(ProbeSequence),
     RelayTimeout(ProbeSequence),
     Suspicion(MemberId),
+    /// A departure that the member itself has not confirmed.
+    Doubt(MemberId),
     /// The next step of forgetting a member.
     Expire(MemberId),
     Probe,
@@ -161,6 +171,8 @@ pub struct Membership {
     isolated: bool,
     /// When a message of anybody arrived.
     last_heard: Timestamp,
+    /// Departures that are known from others alone.
+    doubts: BTreeMap<MemberId, Doubt>,
     chronicle: Chronicle,
     stats: Stats,
     news: Dissemination,
@@ -190,6 +202,7 @@ impl Membership {
             breaker: Breaker::default(),
             isolated: false,
             last_heard: Timestamp::ZERO,
+            doubts: BTreeMap::new(),
             chronicle: Chronicle::default(),
             stats: Stats::default(),
             news: Dissemination::default(),
@@ -326,6 +339,8 @@ impl Membership {
         assert!(self.detector.watched().all(is_living), "only the living are probed");
         assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
         assert!(self.refusals.members().all(is_living), "only the living are refused");
+        let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
+        assert!(self.doubts.keys().all(doubted), "every doubt ends");
         let due = |task| self.agenda.deadline(task).is_some();
         let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
         assert!(self.detector.waiting().all(timed), "every probe ends");
@@ -384,6 +399,9 @@ impl Membership {
                 Task::ProbeTimeout(sequence) => self.probe_timed_out(now, sequence, out),
                 Task::ProbeEnd(sequence) => self.probe_failed(now, sequence, out),
                 Task::RelayTimeout(sequence) => self.relay_timed_out(sequence, out),
+                Task::Doubt(member) => {
+                    self.undenied(now, member, out);
+                }
                 Task::Suspicion(member) => self.suspicion_expired(now, member, out),
                 Task::Expire(member) => self.expire(now, member, out),
                 Task::Probe => self.probe(now, out),
@@ -409,7 +427,10 @@ impl Membership {
     /// Everything that others have to do in time may take so much longer.
     fn give_time(&mut self, grace: Duration) {
         let waits = |task: &Task| {
-            matches!(task, Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Suspicion(_))
+            matches!(
+                task,
+                Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Doubt(_) | Task::Suspicion(_)
+            )
         };
         self.agenda.postpone(grace, waits);
         for suspicion in self.suspicions.values_mut() {
@@ -429,6 +450,7 @@ impl Membership {
         self.phase = Phase::Stopped;
         self.agenda.clear();
         self.suspicions.clear();
+        self.doubts.clear();
         self.news = Dissemination::default();
     }
 }

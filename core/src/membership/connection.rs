@@ -23,6 +23,9 @@ impl Membership {
         if is_me || self.table.get(member).is_none_or(|record| record.is_terminal()) {
             return;
         }
+        if self.undenied(now, member, out) {
+            return;
+        }
         for sequence in self.detector.probes_of(member, true) {
             self.agenda.cancel(Task::ProbeTimeout(sequence));
         }

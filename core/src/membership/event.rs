@@ -179,6 +179,10 @@ pub enum Refusal {
     TableFull,
     /// No such member is known.
     UnknownMember,
+    /// Another said it in the name of the member, which denies it or cannot have said it.
+    Forged,
+    /// An incarnation so far ahead is no step of a member.
+    Implausible,
     /// A node does not declare itself dead; it leaves.
     Oneself,
 }

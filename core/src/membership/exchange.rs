@@ -55,7 +55,9 @@ impl Membership {
         self.heard(now, out);
         let mut news = false;
         for record in records {
-            news |= self.learn(now, record, out);
+            if self.believes(now, Some(from), record, out) {
+                news |= self.learn(now, record, out);
+            }
             if self.phase == Phase::Stopped {
                 return;
             }

@@ -221,7 +221,9 @@ impl Membership {
 
     fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
         for record in records {
-            self.learn(now, record, out);
+            if self.believes(now, None, record, out) {
+                self.learn(now, record, out);
+            }
             if self.phase == Phase::Stopped {
                 return;
             }

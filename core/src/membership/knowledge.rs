@@ -7,9 +7,9 @@ use rand::RngExt;
 
 use super::dissemination::Urgency;
 use super::explanation::{Accusation, SuspicionOutcome};
-use super::record::{Record, Stage};
+use super::record::{Record, Stage, Verdict};
 use super::suspicion::Suspicion;
-use super::{Event, Evidence, Membership, Outbox, Phase, QuarantineReason, Task};
+use super::{Event, Evidence, Membership, Outbox, Phase, QuarantineReason, Refusal, Task};
 use crate::{MemberStatus, Timestamp};
 
 /// How this node came to know something.
@@ -143,6 +143,8 @@ impl Membership {
             self.agenda.cancel(Task::RelayTimeout(sequence));
         }
         self.refusals.forget(member);
+        self.doubts.remove(&member);
+        self.agenda.cancel(Task::Doubt(member));
         self.suspicions.remove(&member);
         self.agenda.cancel(Task::Suspicion(member));
         self.agenda.schedule(Task::Expire(member), until);
@@ -182,11 +184,15 @@ impl Membership {
         if me.stage() == Stage::Removed || !heard.merge(record) {
             return false;
         }
-        // A stage that this node did not write: its id is used by somebody else too.
-        let impostor = heard.stage() > me.stage().max(Stage::Up);
-        if heard.is_terminal() || impostor {
+        if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
             self.evicted(now, &heard, out);
             return true;
+        }
+        // A stage that this node did not write: a lie, or its id is used by somebody else too.
+        if heard.stage() > me.stage().max(Stage::Up) {
+            let (member, from, to) = (me.id(), Some(me.status()), heard.status());
+            out.event(Event::TransitionRefused { member, from, to, reason: Refusal::Forged });
+            return false;
         }
         let suspected = heard.status() == MemberStatus::Suspect;
         let stage = me.stage();

@@ -8,6 +8,7 @@ use super::*;
 use crate::{Address, RequestId};
 
 mod evidence;
+mod lies;
 
 const ME: MemberId = MemberId::new(1);
 const B: MemberId = MemberId::new(2);
@@ -674,7 +675,7 @@ fn the_answer_to_a_table_is_what_the_other_knows_less_of() {
     let gone = record(MemberId::new(4), 3, Stage::Removed);
     let known = record(MemberId::new(4), 1, Stage::Up);
     let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 2, Stage::Up), known.clone()]);
-    node.gossip(0, B, vec![gone.clone()]);
+    node.gossip(0, gone.id(), vec![gone.clone()]);
     let theirs = shared([record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known]);
     node.receive(10, B, Message::Sync { records: theirs, reply_wanted: true });
     let records = shared([record(C, 2, Stage::Up), gone]);
@@ -759,5 +760,7 @@ fn a_later_life_under_the_same_id_is_told_apart() {
     node.gossip(10, B, vec![record(ME, 7, Stage::Up)]);
     assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up), "this node writes its record, nobody else");
     node.gossip(20, B, vec![record(ME, 9, Stage::Leaving)]);
-    assert_eq!(node.events.last(), Some(&Event::Evicted { by: None }));
+    let (from, to, reason) = (Some(MemberStatus::Up), MemberStatus::Leaving, Refusal::Forged);
+    assert_eq!(node.events, [Event::TransitionRefused { member: ME, from, to, reason }]);
+    assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up));
 }

@@ -79,6 +79,8 @@ impl Membership {
         } else if let Some(relay) = self.detector.relayed(sequence, Some(from)) {
             self.agenda.cancel(Task::RelayTimeout(sequence));
             self.report(relay, PingOutcome::Reached, out);
+        } else {
+            self.contradicted(from, sequence, out);
         }
     }
 
