@@ -32,7 +32,8 @@ fn record_len(record: &Record) -> usize {
     let kinds: usize = member.kinds.iter().map(|kind| text(kind.as_str().len())).sum();
     let incarnation = number(record.incarnation().get());
     // No stage and no verdict is written as zero, and all are written in one byte.
-    let own = id + text(member.address.as_str().len()) + kinds + number(u64::from(member.weight.get())) + incarnation + 2;
+    let own =
+        id + text(member.address.as_str().len()) + kinds + number(u64::from(member.weight.get())) + incarnation + 2;
     let claim = if record.claim().is_some() { text(id + incarnation + 2 + text(authors_len(record))) } else { 0 };
     text(own) + claim
 }

@@ -93,16 +93,40 @@ struct HostState {
 
 #[derive(Debug)]
 enum Happening {
-    Message { from: ProcessId, to: ProcessId, message: Message },
-    Timer { process: ProcessId, epoch: TimerEpoch },
-    Failure { process: ProcessId, member: MemberId, failure: Failure },
-    Ask { asker: ProcessId, request: RequestId, joiner: Record },
-    Answer { request: RequestId, answer: Result<JoinAnswer, ContactFailure> },
-    Fault { index: usize, begins: bool },
+    Message {
+        from: ProcessId,
+        to: ProcessId,
+        message: Message,
+    },
+    Timer {
+        process: ProcessId,
+        epoch: TimerEpoch,
+    },
+    Failure {
+        process: ProcessId,
+        member: MemberId,
+        failure: Failure,
+    },
+    Ask {
+        asker: ProcessId,
+        request: RequestId,
+        joiner: Record,
+    },
+    Answer {
+        request: RequestId,
+        answer: Result<JoinAnswer, ContactFailure>,
+    },
+    Fault {
+        index: usize,
+        begins: bool,
+    },
     Start(Host),
     Drained(ProcessId),
     /// The process notices that it stood still.
-    Lag { process: ProcessId, by: Duration },
+    Lag {
+        process: ProcessId,
+        by: Duration,
+    },
 }
 
 /// Why a send failed.
@@ -298,6 +322,13 @@ impl Simulation {
         }
         let mut first: Option<(ProcessId, TopologyHash)> = None;
         let running: Vec<_> = self.running().collect();
+        // The last of a larger cluster that hears nobody takes itself for cut off, and buries nobody.
+        if let [(_, machine)] = running.as_slice()
+            && machine.phase() == Phase::Up
+            && machine.is_isolated()
+        {
+            return Ok(());
+        }
         for (id, machine) in &running {
             if machine.phase() != Phase::Up {
                 return Err(format!("{} is {:?}", self.name(*id), machine.phase()));
@@ -697,12 +728,17 @@ impl Simulation {
         let (here, there) = (self.processes[observer.index()].host, self.processes[subject.index()].host);
         let since = self.healthy_since(here).max(self.healthy_since(there));
         self.history.falsely_declared(subject, self.now);
+        // Who was buried itself is about to learn it: its word counts for nothing any more.
+        if self.history.lives[observer.index()].buried.is_some() {
+            return;
+        }
         let calm = self.now.since(since);
         let timing = &self.config.membership;
         let spread = (self.hosts.len() as f64).log10().max(1.0);
         if calm > timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0) {
             let (observer, subject) = (self.name(observer), self.name(subject));
-            let rule = || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
+            let rule =
+                || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
             self.checker.accuracy(self.now, rule);
         }
     }

@@ -286,7 +286,14 @@ pub fn going(count: usize, seeds: std::ops::Range<u64>, loss: f64, profile: Prof
 
 /// A schedule, or nothing but loss, for so long; `faulty` are those that something is wrong with.
 #[must_use]
-pub fn endure(count: usize, seeds: std::ops::Range<u64>, loss: f64, lasts: Duration, schedule: &Schedule, faulty: &[Host]) -> Endurance {
+pub fn endure(
+    count: usize,
+    seeds: std::ops::Range<u64>,
+    loss: f64,
+    lasts: Duration,
+    schedule: &Schedule,
+    faulty: &[Host],
+) -> Endurance {
     let begin = Instant::now();
     let mut endurance = Endurance::default();
     for seed in seeds {

@@ -128,9 +128,10 @@ impl History {
 
     /// Processes that were declared dead while they ran.
     pub fn false_deaths(&self) -> impl Iterator<Item = (ProcessId, Timestamp)> + '_ {
-        self.lives.iter().enumerate().filter_map(|(number, life)| {
-            Some((ProcessId(u32::try_from(number).ok()?), life.falsely_declared?))
-        })
+        self.lives
+            .iter()
+            .enumerate()
+            .filter_map(|(number, life)| Some((ProcessId(u32::try_from(number).ok()?), life.falsely_declared?)))
     }
 
     /// Processes that ended so.
@@ -202,7 +203,8 @@ impl History {
 pub fn percentile(values: &mut [Duration], part: f64) -> Duration {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // small and positive
     let place = (last as f64 * part).ceil() as usize;
     values.get(place.min(last)).copied().unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 //! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
 //! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
-//! | M5 | all views are equal and right, within the bound after the last fault | at rest |
+//! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
 //! | M6 | who is dead or gone never lives again in a view that remembers it | at every change of a view |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
@@ -99,11 +99,12 @@ impl Checker {
         } else if to == MemberStatus::Dead {
             self.gone.insert(key, at + self.memory_of_dead);
         } else if to == MemberStatus::Removed {
-            let until = self.gone.entry(key).or_default();
-            *until = (*until).max(at + self.memory);
+            self.gone.insert(key, at + self.memory);
         } else if let Some(until) = self.gone.get(&key).filter(|until| at < **until) {
             let early = until.since(at);
-            self.broken(at, "M6", || format!("{observer} holds {subject} for {to}, {early:?} too early to have forgotten its end"));
+            self.broken(at, "M6", || {
+                format!("{observer} holds {subject} for {to}, {early:?} too early to have forgotten its end")
+            });
         }
     }
 
@@ -134,7 +135,9 @@ impl Checker {
             }
             let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
             if written.is_none_or(|written| belief.incarnation > written) {
-                self.broken(now, "M2", || format!("{} knows {belief:?}: written is {written:?}", simulation.name(observer)));
+                self.broken(now, "M2", || {
+                    format!("{} knows {belief:?}: written is {written:?}", simulation.name(observer))
+                });
             }
         }
         self.believed[observer.index()] = beliefs;
@@ -142,7 +145,7 @@ impl Checker {
 
     /// M8, when nobody has ended or started for longer than anything is remembered.
     pub(crate) fn rest(&self, simulation: &Simulation) -> Result<(), Violation> {
-        for (observer, node) in simulation.running_nodes() {
+        for (observer, node) in simulation.running_nodes().filter(|(_, node)| !node.machine().is_isolated()) {
             let lives = |member| simulation.process_of(member).is_some_and(|id| simulation.is_running(id));
             if let Some(leak) = node.beliefs().into_iter().find(|belief| !lives(belief.member)) {
                 let what = format!("{} still remembers {leak:?}", simulation.name(observer));

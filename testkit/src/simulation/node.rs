@@ -185,9 +185,7 @@ impl Node {
             if let (Some(victim), Some(said)) = (others.choose(&mut self.rng), said_mut(message)) {
                 let forged = match lie {
                     Lie::Left => Record::new(victim.member().clone(), victim.incarnation().next(), Stage::Removed),
-                    Lie::Newest => {
-                        Record::new(victim.member().clone(), Incarnation::new(u64::MAX - 1), Stage::Leaving)
-                    }
+                    Lie::Newest => Record::new(victim.member().clone(), Incarnation::new(u64::MAX - 1), Stage::Leaving),
                     Lie::Suspect => victim.claimed(Verdict::Suspect, me),
                     Lie::Dead => victim.claimed(Verdict::Dead, me),
                 };
@@ -214,7 +212,9 @@ impl Defect {
     fn misbehave(&mut self, now: Timestamp, machine: &mut Membership, out: &mut Out) {
         let me = machine.me().id();
         match self.bug {
-            Bug::NeverProbes => rewrite(out, |_, message| !matches!(message, Message::Ping { .. } | Message::PingRequest { .. })),
+            Bug::NeverProbes => {
+                rewrite(out, |_, message| !matches!(message, Message::Ping { .. } | Message::PingRequest { .. }))
+            }
             Bug::NeverCompares => rewrite(out, |_, message| !matches!(message, Message::Sync { .. })),
             Bug::KillsWithoutSuspicion => {
                 let suspects = |record: &&Record| record.id() != me && record.status() == MemberStatus::Suspect;
@@ -226,7 +226,8 @@ impl Defect {
             }
             Bug::Resurrects => {
                 self.remember(machine);
-                let dead = |record: &Record| machine.status(record.id()).is_none_or(|status| status >= MemberStatus::Dead);
+                let dead =
+                    |record: &Record| machine.status(record.id()).is_none_or(|status| status >= MemberStatus::Dead);
                 let zombies: Vec<_> = self.seen.values().filter(|record| dead(record)).cloned().collect();
                 rewrite(out, |_, message| {
                     if let Some(said) = said_mut(message) {

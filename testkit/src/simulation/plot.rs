@@ -61,16 +61,41 @@ fn draw(svg: &mut String, plot: &Plot) {
         let (across, up) = (x(right * part), y(top * part));
         let _ = writeln!(svg, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{up:.1}\" y2=\"{up:.1}\" stroke=\"#e4e4e4\"/>");
         let _ = writeln!(svg, "<text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", up + 4.0, number(top * part));
-        let _ = writeln!(svg, "<text x=\"{across:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT + 18.0, number(right * part));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{across:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            HEIGHT + 18.0,
+            number(right * part)
+        );
     }
     let _ = writeln!(svg, "<path d=\"M0,0 V{HEIGHT} H{WIDTH}\" fill=\"none\" stroke=\"#444\"/>");
-    let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(&plot.x));
-    let _ = writeln!(svg, "<text transform=\"translate(-52,{}) rotate(-90)\" text-anchor=\"middle\">{}</text>", HEIGHT / 2.0, escaped(&plot.y));
+    let _ = writeln!(
+        svg,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        WIDTH / 2.0,
+        HEIGHT + 38.0,
+        escaped(&plot.x)
+    );
+    let _ = writeln!(
+        svg,
+        "<text transform=\"translate(-52,{}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+        HEIGHT / 2.0,
+        escaped(&plot.y)
+    );
     for ((line, colour), place) in plot.lines.iter().zip(COLOURS.iter().cycle()).zip(0_i32..) {
         let path: Vec<_> = line.points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
-        let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>", path.join(" "));
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\"/>",
+            path.join(" ")
+        );
         let legend = 12.0 + f64::from(place) * 16.0;
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{}</text>", WIDTH - 6.0, escaped(&line.name));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{legend}\" text-anchor=\"end\" fill=\"{colour}\">{}</text>",
+            WIDTH - 6.0,
+            escaped(&line.name)
+        );
     }
 }
 

@@ -76,8 +76,11 @@ impl Report {
             .iter()
             .map(|row| {
                 let met = row.met.map_or("null".into(), |met| met.to_string());
-                let [name, ours, target, foca] = [&row.name, &row.ours, &row.target, &row.foca].map(|text| quoted(text));
-                format!("    {{\"name\": {name}, \"ours\": {ours}, \"target\": {target}, \"met\": {met}, \"foca\": {foca}}}")
+                let [name, ours, target, foca] =
+                    [&row.name, &row.ours, &row.target, &row.foca].map(|text| quoted(text));
+                format!(
+                    "    {{\"name\": {name}, \"ours\": {ours}, \"target\": {target}, \"met\": {met}, \"foca\": {foca}}}"
+                )
             })
             .collect();
         format!("{{\n  \"title\": {},\n  \"rows\": [\n{}\n  ]\n}}\n", quoted(&self.title), rows.join(",\n"))
@@ -96,11 +99,11 @@ impl fmt::Display for Report {
                 [row.name.clone(), row.ours.clone(), row.target.clone(), met.into(), row.foca.clone()]
             })
             .collect();
-        let width = |column: usize| {
-            cells.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or(0)
-        };
+        let width =
+            |column: usize| cells.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or(0);
         let line = |f: &mut fmt::Formatter<'_>, row: &[String; 5]| {
-            let cells: Vec<_> = row.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column))).collect();
+            let cells: Vec<_> =
+                row.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column))).collect();
             writeln!(f, "| {} |", cells.join(" | "))
         };
         writeln!(f, "{}\n", self.title)?;

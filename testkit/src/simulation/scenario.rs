@@ -389,7 +389,13 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
     traffic.add(&simulation, Timestamp::ZERO, setting.nodes);
     traffic.wall = begin.elapsed();
     let false_deaths = simulation.history().false_deaths().count();
-    Scale { built, traffic, unknown: (observers * subjects.len()).saturating_sub(known), false_deaths, resident: resident() }
+    Scale {
+        built,
+        traffic,
+        unknown: (observers * subjects.len()).saturating_sub(known),
+        false_deaths,
+        resident: resident(),
+    }
 }
 
 /// The most memory that this process has used, where the system tells.
@@ -397,7 +403,8 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
 pub fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes * 1024)
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
 fn picked(setting: &Setting, count: usize) -> Vec<Host> {

@@ -63,7 +63,11 @@ impl Trial {
         let hosts = u32::try_from(self.hosts + SPARE).unwrap_or(u32::MAX);
         let suspicion = config.probe_interval * config.suspicion_multiplier * 6;
         let memory = config.quarantine_ttl + config.tombstone_ttl * 3 / 2;
-        config.probe_interval * hosts + suspicion + memory + config.contact_interval * 2 + config.form_after * hosts
+        config.probe_interval * hosts
+            + suspicion
+            + memory
+            + config.contact_interval * 2
+            + config.form_after * hosts
             + config.join_timeout
     }
 
@@ -167,7 +171,8 @@ impl Trial {
         let Some(violation) = self.run().violation else { return self.clone() };
         let mut best = self.clone();
         loop {
-            let smaller = best.smaller().find(|trial| trial.run().violation.is_some_and(|one| one.rule == violation.rule));
+            let smaller =
+                best.smaller().find(|trial| trial.run().violation.is_some_and(|one| one.rule == violation.rule));
             match smaller {
                 Some(smaller) => best = smaller,
                 None => return best,
@@ -196,7 +201,8 @@ impl Trial {
             (half > Self::timing().probe_timeout).then(|| with(schedule))
         });
         let highest = self.schedule.0.iter().flat_map(|(_, fault)| fault.hosts()).max().map_or(0, |host| host.index());
-        let fewer = (self.hosts > 2 && highest + 1 < self.hosts).then(|| Self { hosts: self.hosts - 1, ..self.clone() });
+        let fewer =
+            (self.hosts > 2 && highest + 1 < self.hosts).then(|| Self { hosts: self.hosts - 1, ..self.clone() });
         without_half.chain(without_one).chain(fewer).chain(shorter)
     }
 }
@@ -216,7 +222,12 @@ pub struct Campaign {
 
 impl Campaign {
     /// Runs the histories of these seeds, with this defect, and calls `each` after each.
-    pub fn run(seeds: std::ops::Range<u64>, most_hosts: usize, bug: Option<Bug>, mut each: impl FnMut(&Self) -> bool) -> Self {
+    pub fn run(
+        seeds: std::ops::Range<u64>,
+        most_hosts: usize,
+        bug: Option<Bug>,
+        mut each: impl FnMut(&Self) -> bool,
+    ) -> Self {
         let mut campaign = Self::default();
         for seed in seeds {
             let outcome = Trial { bug, ..Trial::random(seed, most_hosts) }.run();

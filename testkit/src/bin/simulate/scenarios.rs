@@ -102,7 +102,8 @@ fn detection_rows(report: &mut Report, ours: &Detection, foca: Option<&Detection
     quantiles("first knows", &ours.first, foca.map(|foca| &*foca.first));
     quantiles("all know", &ours.all, foca.map(|foca| &*foca.all));
     let theirs = |of: fn(&Detection) -> String| foca.map(of).unwrap_or_default();
-    report.row(Row::new("not all within two minutes", ours.incomplete).foca(theirs(|foca| foca.incomplete.to_string())));
+    report
+        .row(Row::new("not all within two minutes", ours.incomplete).foca(theirs(|foca| foca.incomplete.to_string())));
     report.row(Row::new("false deaths", ours.false_deaths).foca(theirs(|foca| foca.false_deaths.to_string())));
 }
 
@@ -115,7 +116,14 @@ fn traffic_rows(report: &mut Report, ours: &Traffic, foca: Option<&Traffic>) {
     report.row(Row::new("false suspicions (refuted by the accused)", ours.totals.refutations));
     let speed = ours.simulated.as_secs_f64() / ours.wall.as_secs_f64();
     let steps = ours.totals.handled as f64 / ours.wall.as_secs_f64() / 1e6;
-    report.row(Row::new("simulated", format!("{} in {}: {speed:.1} times real time, {steps:.2} M steps/s", seconds(ours.simulated), seconds(ours.wall))));
+    report.row(Row::new(
+        "simulated",
+        format!(
+            "{} in {}: {speed:.1} times real time, {steps:.2} M steps/s",
+            seconds(ours.simulated),
+            seconds(ours.wall)
+        ),
+    ));
 }
 
 fn endurance_rows(report: &mut Report, ours: &Endurance, foca: Option<&Endurance>) {
@@ -213,7 +221,10 @@ fn liar(options: &Options) -> Report {
         let ours = scenario::liar(&setting, lie, options.lasts(20));
         report.row(Row::new(format!("{lie:?}: honest nodes held for gone"), ours.healthy_killed));
         report.row(Row::new(format!("{lie:?}: honest processes evicted"), ours.evicted));
-        report.row(Row::new(format!("{lie:?}: all agree again after"), ours.healed_after.map_or("never (10 min)".into(), seconds)));
+        report.row(Row::new(
+            format!("{lie:?}: all agree again after"),
+            ours.healed_after.map_or("never (10 min)".into(), seconds),
+        ));
     }
     report
 }
@@ -224,7 +235,9 @@ fn cliff(options: &Options) -> Report {
     let mut report = endured("cliff", &setting, options, options.lasts(60));
     let killed = report.rows.iter().find(|row| row.name == "healthy nodes killed").map_or("0", |row| &row.ours);
     let part = killed.parse::<f64>().unwrap_or(0.0) / setting.nodes as f64;
-    report.row(Row::new("part of the nodes killed", format!("{:.1} %", part * 100.0)).target("at most 5 %", part <= 0.05));
+    report.row(
+        Row::new("part of the nodes killed", format!("{:.1} %", part * 100.0)).target("at most 5 %", part <= 0.05),
+    );
     report
 }
 
@@ -235,12 +248,18 @@ fn chaos(options: &Options) -> Report {
         return replay(options, most, path);
     }
     let trials = options.trials.unwrap_or(1000);
-    let mut report = Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
+    let mut report =
+        Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
     std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
     let campaign = Campaign::run(options.seed..options.seed + trials, most, None, |campaign| {
         if campaign.trials % 1000 == 0 {
-            eprintln!("  {} schedules, {} broken, {}", campaign.trials, campaign.failures.len(), seconds(begin.elapsed()));
+            eprintln!(
+                "  {} schedules, {} broken, {}",
+                campaign.trials,
+                campaign.failures.len(),
+                seconds(begin.elapsed())
+            );
         }
         true
     });
@@ -249,21 +268,35 @@ fn chaos(options: &Options) -> Report {
         let trial = Trial::random(*seed, most);
         println!("seed {seed} of at most {most} hosts ({} hosts): {violation}", trial.hosts);
         let small = trial.shrink();
-        println!("smallest: {} hosts, {}\n{}", small.hosts, small.run().violation.map_or_else(String::new, |one| one.to_string()), small.schedule);
+        println!(
+            "smallest: {} hosts, {}\n{}",
+            small.hosts,
+            small.run().violation.map_or_else(String::new, |one| one.to_string()),
+            small.schedule
+        );
     }
-    let seeds: Vec<_> = campaign.failures.iter().map(|(seed, violation)| format!("{seed}:{}", violation.rule)).collect();
+    let seeds: Vec<_> =
+        campaign.failures.iter().map(|(seed, violation)| format!("{seed}:{}", violation.rule)).collect();
     if !seeds.is_empty() {
         println!("broken: {}", seeds.join(" "));
     }
     report.row(Row::new("needed", seconds(begin.elapsed())));
     let lines = vec![distribution("schedules", campaign.settled.iter().map(Duration::as_secs_f64))];
-    report.plots.push(Plot { title: "until all agree, after the last fault".into(), x: "seconds".into(), y: "part".into(), lines });
+    report.plots.push(Plot {
+        title: "until all agree, after the last fault".into(),
+        x: "seconds".into(),
+        y: "part".into(),
+        lines,
+    });
     report
 }
 
 pub(crate) fn chaos_rows(report: &mut Report, campaign: &Campaign) {
     let broken = campaign.failures.len();
-    report.row(Row::new("schedules that broke an invariant", format!("{broken} of {}", campaign.trials)).target("0", broken == 0));
+    report.row(
+        Row::new("schedules that broke an invariant", format!("{broken} of {}", campaign.trials))
+            .target("0", broken == 0),
+    );
     for (which, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
         let settled = percentile(&mut campaign.settled.clone(), part);
         report.row(Row::new(format!("all agree, after the last fault, {which}"), seconds(settled)));

@@ -18,7 +18,8 @@ pub(crate) fn report(options: &Options) -> Report {
         if options.quick { ", a tenth of the trials" } else { "" },
         options.seed
     ));
-    let setting = |nodes, trials: u64| Setting { seed: options.seed, ..Setting::new(nodes).trials((trials / part).max(1)) };
+    let setting =
+        |nodes, trials: u64| Setting { seed: options.seed, ..Setting::new(nodes).trials((trials / part).max(1)) };
     killed(&mut report, &setting);
     crashed(&mut report, options, &setting);
     left_and_joined(&mut report, options, &setting);
@@ -48,7 +49,8 @@ fn killed(report: &mut Report, setting: &Settings<'_>) {
         let ours = scenario::going(&setting(nodes, trials), Going::Kill);
         let p99 = ours.all_within(0.99);
         let met = p99 <= Duration::from_secs(1) && ours.incomplete == 0;
-        report.row(Row::new(format!("killed process known to all, {nodes} nodes, p99"), seconds(p99)).target("1 s", met));
+        report
+            .row(Row::new(format!("killed process known to all, {nodes} nodes, p99"), seconds(p99)).target("1 s", met));
     }
 }
 
@@ -63,8 +65,11 @@ fn crashed(report: &mut Report, options: &Options, setting: &Settings<'_>) {
         let name = if is_fast { ", fast profile" } else { "" };
         let p50 = seconds(ours.all_within(0.5));
         let met = p99.as_secs_f64() <= target && ours.incomplete == 0 && ours.false_deaths == 0;
-        let mut row = Row::new(format!("silent crash known to all, {nodes} nodes{name}, p99 (p50)"), format!("{} ({p50})", seconds(p99)))
-            .target(format!("{target} s"), met);
+        let mut row = Row::new(
+            format!("silent crash known to all, {nodes} nodes{name}, p99 (p50)"),
+            format!("{} ({p50})", seconds(p99)),
+        )
+        .target(format!("{target} s"), met);
         if options.foca {
             let profile = if is_fast { Profile::Fast } else { Profile::Lan };
             let foca = foca::going(nodes, setting.seed..setting.seed + setting.trials, 0.0, profile, false);
@@ -77,7 +82,8 @@ fn crashed(report: &mut Report, options: &Options, setting: &Settings<'_>) {
 fn left_and_joined(report: &mut Report, options: &Options, setting: &Settings<'_>) {
     let ours = scenario::going(&setting(100, 200), Going::Leave);
     let p99 = ours.all_within(0.99);
-    let mut row = Row::new("leave known to all, 100 nodes, p99", seconds(p99)).target("1 s", p99 <= Duration::from_secs(1));
+    let mut row =
+        Row::new("leave known to all, 100 nodes, p99", seconds(p99)).target("1 s", p99 <= Duration::from_secs(1));
     if options.foca {
         let foca = foca::going(100, options.seed..options.seed + 20, 0.0, Profile::Lan, true);
         row = row.foca(seconds(foca.all_within(0.99)));
@@ -154,9 +160,11 @@ fn stalled(report: &mut Report, options: &Options, setting: &Settings<'_>) {
     for (name, times) in [("once for 16 s", 1), ("16 s again and again for 5 min", 19)] {
         let ours = scenario::stalls(&setting(128, 1), 8, stall, Duration::from_millis(1), times);
         let healed = ours.healed_after.map_or("never".into(), seconds);
-        let found = format!("{} (stalled ones killed: {}; all agree after {healed})", ours.healthy_killed, ours.faulty_killed);
+        let found =
+            format!("{} (stalled ones killed: {}; all agree after {healed})", ours.healthy_killed, ours.faulty_killed);
         let met = ours.healthy_killed == 0 && ours.healed_after.is_some();
-        let mut row = Row::new(format!("8 of 128 stalled {name}: healthy killed"), found).target("0, and all rejoin", met);
+        let mut row =
+            Row::new(format!("8 of 128 stalled {name}: healthy killed"), found).target("0, and all rejoin", met);
         if options.foca {
             let hosts: Vec<_> = (0..8).map(Host).collect();
             let mut schedule = Schedule::default();
@@ -183,7 +191,10 @@ fn cut(report: &mut Report, setting: &Settings<'_>) {
     let ours = scenario::deaf(&setting(100, 1), 1, Duration::from_secs(120));
     let name = "one deaf node of 100: healthy nodes killed";
     let healed = ours.healed_after.map_or("never".into(), seconds);
-    report.row(Row::new(name, format!("{}; all agree after {healed}", ours.healthy_killed)).target("0", ours.healthy_killed == 0));
+    report.row(
+        Row::new(name, format!("{}; all agree after {healed}", ours.healthy_killed))
+            .target("0", ours.healthy_killed == 0),
+    );
     for nodes in [200, 1000] {
         let ours = scenario::bad_cards(&setting(nodes, 1), nodes / 100, Duration::from_secs(300));
         let name = format!("80 % of what 1 % of {nodes} nodes send is lost, 5 min: healthy killed");
@@ -198,7 +209,10 @@ fn lied(report: &mut Report, setting: &Settings<'_>) {
         let ours = scenario::liar(&setting(10, 1), lie, Duration::from_secs(20));
         let found = format!("{} killed, {} evicted", ours.healthy_killed, ours.evicted);
         let met = ours.healthy_killed == 0 && ours.evicted == 0 && ours.healed_after.is_some();
-        report.row(Row::new(format!("a liar among 10 says {lie:?} of others: honest nodes"), found).target("0, and all agree", met));
+        report.row(
+            Row::new(format!("a liar among 10 says {lie:?} of others: honest nodes"), found)
+                .target("0, and all agree", met),
+        );
     }
 }
 
@@ -218,7 +232,9 @@ fn scaled(report: &mut Report, options: &Options) {
         let ours = scenario::scale(&setting, Duration::from_secs(lasts));
         let speed = ours.traffic.simulated.as_secs_f64() / ours.traffic.wall.as_secs_f64();
         if nodes == 5_000 {
-            report.row(Row::new("5000 nodes: times real time on one core", format!("{speed:.2}")).target("1", speed >= 1.0));
+            report.row(
+                Row::new("5000 nodes: times real time on one core", format!("{speed:.2}")).target("1", speed >= 1.0),
+            );
         } else {
             let fits = ours.resident < 2_000_000_000;
             report.row(Row::new("10000 nodes: memory at its most", bytes(ours.resident as f64)).target("2 GB", fits));
