@@ -37,13 +37,15 @@ pub enum Bug {
     NeverForgets,
     /// Writes new versions of the records of others.
     WritesForOthers,
+    /// Says to those who listen to it that the dead live again.
+    SpeaksOfGhosts,
     /// Falls back to an earlier version of what it knew.
     GoesBack,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -52,6 +54,7 @@ impl Bug {
         Self::Resurrects,
         Self::NeverForgets,
         Self::WritesForOthers,
+        Self::SpeaksOfGhosts,
         Self::GoesBack,
     ];
 }
@@ -240,6 +243,15 @@ impl Defect {
                 self.seen.extend(machine.records().map(|record| (record.id(), record.clone().into())));
             }
             Bug::GoesBack => self.remember(machine),
+            Bug::SpeaksOfGhosts => {
+                let dead = machine.dead().into_iter().filter(|member| !self.seen.contains_key(&member.id));
+                for member in dead.collect::<Vec<_>>() {
+                    let record = Record::new(member.clone(), Incarnation::default(), Stage::Up);
+                    self.seen.insert(member.id, record.into());
+                    let (from, to) = (Some(MemberStatus::Dead), MemberStatus::Up);
+                    out.event(Event::StatusChanged { member, from, to, observed_at: now });
+                }
+            }
             Bug::WritesForOthers => rewrite(out, |to, message| {
                 for record in said_mut(message).into_iter().flatten() {
                     if record.id() != me && record.id() != to && !record.is_terminal() {

@@ -6,7 +6,7 @@ use gristmill_testkit::simulation::scenario::Setting;
 
 pub(crate) const USAGE: &str = "\
 simulate [--scenario NAME] [--nodes N] [--seed N] [--trials N] [--seconds N] [--loss PERCENT]
-         [--profile lan|fast] [--schedule FILE [--story]] [--without-foca] [--quick] [--plot FILE.svg] [--json FILE] [--list]
+         [--profile lan|fast] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
 
 Scenarios:";
 
@@ -24,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) story: bool,
     pub(crate) foca: bool,
     pub(crate) quick: bool,
+    pub(crate) only: Option<String>,
     pub(crate) plot: Option<String>,
     pub(crate) json: Option<String>,
     pub(crate) list: bool,
@@ -43,6 +44,7 @@ impl Options {
             story: false,
             foca: true,
             quick: false,
+            only: None,
             plot: None,
             json: None,
             list: false,
@@ -66,6 +68,7 @@ impl Options {
                 "--schedule" => options.schedule = Some(value()?),
                 "--story" => options.story = true,
                 "--without-foca" => options.foca = false,
+                "--only" => options.only = Some(value()?),
                 "--quick" => options.quick = true,
                 "--plot" => options.plot = Some(value()?),
                 "--json" => options.json = Some(value()?),

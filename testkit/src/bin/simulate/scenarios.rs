@@ -29,7 +29,11 @@ pub(crate) const ALL: [(&str, &str, Scenario); 15] = [
     ("cliff", "more is suspected than can be told", cliff),
     ("chaos", "random schedules of all faults, checked at each step", chaos),
     ("scale", "a large cluster loses one node of a hundred at once", scale),
-    ("report", "all figures beside their targets; takes long (--quick: a tenth)", targets::report),
+    (
+        "report",
+        "all figures beside their targets; takes long (--quick: a tenth; --only killed,crashed,changed,steady,stalled,cut,lied,planted,scaled,beyond,chaos,accuracy)",
+        targets::report,
+    ),
 ];
 
 fn title(name: &str, setting: &Setting) -> String {
