@@ -349,6 +349,17 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_let_in_by_hearsay_whose_tombstone_has_lapsed() {
+        let mut table = table(&record(1, 1, Stage::Up), 10);
+        table.merge(&record(2, 1, Stage::Up));
+        table.merge(&record(2, 2, Stage::Removed));
+        table.lapse(MemberId::new(2));
+        assert!(!table.merge(&record(2, 1, Stage::Up)).changed);
+        table.forget(MemberId::new(2));
+        assert!(table.merge(&record(2, 1, Stage::Up)).changed);
+    }
+
+    #[test]
     fn a_record_that_came_is_shared_and_not_copied() {
         let mut table = table(&record(1, 1, Stage::Up), 10);
         let (joining, up) = (record(2, 1, Stage::Joining), record(2, 2, Stage::Up));
