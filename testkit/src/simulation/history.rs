@@ -64,7 +64,9 @@ pub struct Life {
     pub suspected: Option<Timestamp>,
     /// When another held it for dead first.
     pub buried: Option<Timestamp>,
-    /// When another declared it dead although it ran.
+    /// When another held it for dead or gone first although it ran.
+    pub given_up: Option<Timestamp>,
+    /// When another declared it dead, by its own judgement, although it ran.
     pub falsely_declared: Option<Timestamp>,
 }
 
@@ -187,6 +189,9 @@ impl History {
                 self.totals.false_burials += u64::from(runs);
             }
             _ => {}
+        }
+        if runs && matches!(to, MemberStatus::Dead | MemberStatus::Removed) {
+            life.given_up.get_or_insert(at);
         }
         let was_gone = matches!(from, Some(MemberStatus::Dead | MemberStatus::Removed));
         if matches!(to, MemberStatus::Dead | MemberStatus::Removed) && !was_gone {

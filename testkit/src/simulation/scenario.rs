@@ -222,6 +222,8 @@ pub struct Endurance {
     pub healthy_killed: usize,
     /// Processes that something was wrong with, and that were declared dead.
     pub faulty_killed: usize,
+    /// Processes that nothing was wrong with, and that some other held for dead or gone.
+    pub healthy_given_up: usize,
     /// Processes that learned that they were held for dead.
     pub evicted: usize,
     /// After the end of what was wrong, until all agreed; `None` when they did not within the limit.
@@ -261,6 +263,9 @@ impl Endurance {
                 self.healthy_killed += 1;
             }
         }
+        let given_up = (0_u32..).zip(&simulation.history().lives).filter(|(_, life)| life.given_up.is_some());
+        let healthy = given_up.filter(|(number, _)| !faulty.contains(&simulation.host_of(ProcessId(*number))));
+        self.healthy_given_up += healthy.count();
         self.evicted += simulation.history().ended_so(End::Evicted);
         self.halted += simulation.history().halted;
         self.traffic.add(simulation, Timestamp::ZERO, nodes);
@@ -362,6 +367,8 @@ pub fn disturbed(setting: &Setting, schedule: &Schedule, faulty: &[Host]) -> End
 pub struct Scale {
     /// Time to build the cluster.
     pub built: Duration,
+    /// Processor time that it took, which says more than the time that passed where others compute too.
+    pub cpu: Duration,
     /// What was sent.
     pub traffic: Traffic,
     /// Pairs of a node that runs and a crashed one that it does not hold for gone.
@@ -378,7 +385,7 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
     let begin = Instant::now();
     let mut simulation = Simulation::new(SimulationConfig { rejoin: None, ..setting.config(setting.seed) });
     let built = begin.elapsed();
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), cpu_time());
     let crashed: Vec<_> = (0..setting.nodes).step_by(100).map(|host| Host(u32::try_from(host).unwrap_or(0))).collect();
     let subjects: Vec<_> = crashed.iter().filter_map(|host| simulation.process_on(*host)).collect();
     simulation.schedule(&crashed.iter().map(|host| (Timestamp::new(WARM_UP), Fault::Crash(*host))).collect());
@@ -388,14 +395,22 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
     let mut traffic = Traffic::default();
     traffic.add(&simulation, Timestamp::ZERO, setting.nodes);
     traffic.wall = begin.elapsed();
+    let cpu = cpu_time().zip(cpu).map_or(traffic.wall, |(after, before)| after.saturating_sub(before));
     let false_deaths = simulation.history().false_deaths().count();
     Scale {
         built,
+        cpu,
         traffic,
         unknown: (observers * subjects.len()).saturating_sub(known),
         false_deaths,
         resident: resident(),
     }
+}
+
+/// The time that this thread has computed, where the system tells.
+fn cpu_time() -> Option<Duration> {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    statistics.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// The most memory that this process has used, where the system tells.

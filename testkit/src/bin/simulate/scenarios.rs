@@ -223,7 +223,7 @@ fn liar(options: &Options) -> Report {
     let mut report = Report::new(title("liar", &setting));
     for lie in Lie::ALL {
         let ours = scenario::liar(&setting, lie, options.lasts(20));
-        report.row(Row::new(format!("{lie:?}: honest nodes held for gone"), ours.healthy_killed));
+        report.row(Row::new(format!("{lie:?}: honest processes held for dead or gone"), ours.healthy_given_up));
         report.row(Row::new(format!("{lie:?}: honest processes evicted"), ours.evicted));
         report.row(Row::new(
             format!("{lie:?}: all agree again after"),
@@ -352,10 +352,11 @@ fn scale(options: &Options) -> Report {
     let mut report = Report::new(title("scale", &setting));
     let ours = scenario::scale(&setting, options.lasts(60));
     report.row(Row::new("built in", seconds(ours.built)));
+    report.row(Row::new("tables sent", ours.traffic.totals.syncs));
     report.row(Row::new("pairs that do not know after it", ours.unknown));
     report.row(Row::new("false deaths", ours.false_deaths));
     traffic_rows(&mut report, &ours.traffic, None);
-    let speed = ours.traffic.simulated.as_secs_f64() / ours.traffic.wall.as_secs_f64();
+    let speed = ours.traffic.simulated.as_secs_f64() / ours.cpu.as_secs_f64();
     if setting.nodes <= 5000 {
         report.row(Row::new("times real time", format!("{speed:.2}")).target("1 or more", speed >= 1.0));
     }
