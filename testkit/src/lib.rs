@@ -27,6 +27,7 @@ mod cluster;
 mod grain;
 mod message;
 mod node;
+pub mod simulation;
 mod wire;
 
 pub use cluster::{TestCluster, TestClusterBuilder};
