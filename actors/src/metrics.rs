@@ -35,8 +35,16 @@ pub struct MetricsSnapshot {
     pub refuted_suspicions: u64,
     /// Full comparisons of membership tables that this node began.
     pub table_comparisons: u64,
+    /// Members that join now; each that has not left is in one of these five states.
+    pub joining_members: u64,
+    /// Members that are up and not suspected.
+    pub up_members: u64,
     /// Members that are suspected now.
     pub suspects: u64,
+    /// Members that drain.
+    pub leaving_members: u64,
+    /// Dead members in quarantine.
+    pub dead_members: u64,
     /// How little this node trusts its own probes now: 0 to 8.
     pub local_health: u64,
     /// Of the probe that was answered last, in microseconds.
@@ -106,7 +114,11 @@ metrics! {
     accusations: Gauge,
     refuted_suspicions: Gauge,
     table_comparisons: Gauge,
+    joining_members: Gauge,
+    up_members: Gauge,
     suspects: Gauge,
+    leaving_members: Gauge,
+    dead_members: Gauge,
     local_health: Gauge,
     probe_round_trip_micros: Gauge,
     gossip_rounds: Counter,

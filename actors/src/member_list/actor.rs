@@ -181,6 +181,9 @@ impl MemberListState {
             changed |= self.happened(event);
         }
         self.out = out;
+        if changed {
+            self.count_members();
+        }
         self.count();
         // Before it has joined, a node knows nothing that others should go by.
         if changed && self.membership.phase() > Phase::Joining {
@@ -210,6 +213,27 @@ impl MemberListState {
     }
 
     /// Makes what the membership has counted readable.
+    /// Members by state, in one pass.
+    fn count_members(&self) {
+        let metrics = &self.node.metrics;
+        let states = [
+            (MemberStatus::Joining, &metrics.joining_members),
+            (MemberStatus::Up, &metrics.up_members),
+            (MemberStatus::Suspect, &metrics.suspects),
+            (MemberStatus::Leaving, &metrics.leaving_members),
+            (MemberStatus::Dead, &metrics.dead_members),
+        ];
+        let mut counts = states.map(|_| 0);
+        for record in self.membership.records() {
+            for (count, (state, _)) in counts.iter_mut().zip(&states) {
+                *count += u64::from(record.status() == *state);
+            }
+        }
+        for (count, (_, gauge)) in counts.into_iter().zip(states) {
+            gauge.set(count);
+        }
+    }
+
     fn count(&self) {
         let (stats, metrics) = (self.membership.stats(), &self.node.metrics);
         metrics.probes.set(stats.probes);
@@ -217,7 +241,6 @@ impl MemberListState {
         metrics.accusations.set(stats.accusations);
         metrics.refuted_suspicions.set(stats.refuted);
         metrics.table_comparisons.set(stats.comparisons);
-        metrics.suspects.set(stats.suspects as u64);
         metrics.local_health.set(stats.health.into());
         let round_trip = stats.round_trip.unwrap_or_default().as_micros();
         metrics.probe_round_trip_micros.set(u64::try_from(round_trip).unwrap_or(u64::MAX));

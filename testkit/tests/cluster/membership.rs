@@ -226,4 +226,7 @@ async fn a_crashed_member_is_explained() {
         |event: &ClusterEvent| matches!(event, ClusterEvent::MemberSuspected { member, .. } if *member == crashed);
     assert!(cluster.member(0).events().iter().any(suspected));
     assert!([0, 1].iter().any(|node| cluster.member(*node).context().metrics().unwrap().accusations > 0));
+    let metrics = cluster.member(0).context().metrics().unwrap();
+    let others = metrics.joining_members + metrics.suspects + metrics.leaving_members;
+    assert_eq!((metrics.up_members, metrics.dead_members, others), (2, 1, 0));
 }
