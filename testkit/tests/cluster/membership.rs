@@ -218,6 +218,8 @@ async fn a_crashed_member_is_explained() {
     let mut cluster = TestCluster::builder().members(3).start().await;
     let crashed = cluster.member(2).id();
     cluster.crash(2).await;
+    let dead = |c: &TestCluster| c.member(0).context().metrics().unwrap().dead_members == 1;
+    cluster.eventually("it is counted among the dead", dead).await;
     cluster.eventually("the others bury it", |c| c.member(0).context().topology().members().len() == 2).await;
     let explanation = cluster.member(0).context().explain(crashed).await.unwrap().unwrap();
     assert!(!explanation.accusations.is_empty());
@@ -228,5 +230,5 @@ async fn a_crashed_member_is_explained() {
     assert!([0, 1].iter().any(|node| cluster.member(*node).context().metrics().unwrap().accusations > 0));
     let metrics = cluster.member(0).context().metrics().unwrap();
     let others = metrics.joining_members + metrics.suspects + metrics.leaving_members;
-    assert_eq!((metrics.up_members, metrics.dead_members, others), (2, 1, 0));
+    assert_eq!((metrics.up_members, others), (2, 0));
 }
