@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gristmill_core::membership::Explanation;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus};
@@ -106,6 +107,17 @@ impl ClusterContext {
     pub async fn members(&self) -> Result<Vec<MemberInfo>, RequestError> {
         let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
         parts.member_list.ask(MemberListMessage::Members).await.ok_or(RequestError::NotRunning)
+    }
+
+    /// Why a member is or was suspected of being dead: by whom, when, on what evidence, and how it ended. None when it
+    /// was not lately, and on a client.
+    ///
+    /// # Errors
+    /// The node is not running.
+    pub async fn explain(&self, member: MemberId) -> Result<Option<Explanation>, RequestError> {
+        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        let explain = |reply| MemberListMessage::Explain(member, reply);
+        parts.member_list.ask(explain).await.ok_or(RequestError::NotRunning)
     }
 
     /// What happens from now on.

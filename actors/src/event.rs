@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use gristmill_core::membership::Evidence;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::TopologyUpdated;
 use gristmill_core::{Member, MemberStatus, Timestamp};
@@ -48,6 +49,29 @@ pub enum ClusterEvent {
         /// On this node's clock.
         observed_at: Timestamp,
     },
+    /// A member has become suspect: why. [`ClusterContext::explain`](crate::ClusterContext::explain) says more.
+    MemberSuspected {
+        /// Who.
+        member: MemberId,
+        /// Who accuses it.
+        by: MemberId,
+        /// What the accusation rests on.
+        evidence: Evidence,
+    },
+    /// So many members have become suspect at once that this node declares no suspect dead until it calms.
+    EvictionsHalted {
+        /// Who are suspected now.
+        suspects: usize,
+    },
+    /// It has calmed: who does not refute is dead again.
+    EvictionsResumed {
+        /// Who are suspected still.
+        suspects: usize,
+    },
+    /// This node hears no other. It takes itself for cut off, and declares nobody dead.
+    Isolated,
+    /// This node hears another again.
+    IsolationEnded,
     /// A suspected member has shown that it lives.
     SuspicionRefuted {
         /// Who.

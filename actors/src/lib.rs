@@ -29,6 +29,7 @@ pub use grain::{
     Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind,
     OnPanic, Reply,
 };
+pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
 pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
 pub use gristmill_core::topology::{Topology, TopologyUpdated};
 pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};

@@ -6,11 +6,13 @@
 
 mod actor;
 mod follower;
+mod lag;
 mod publish;
 
-use gristmill_core::membership::{Input, TimerEpoch};
+use gristmill_core::membership::{Explanation, Input, TimerEpoch};
 use gristmill_core::topology::WindowEpoch;
 use gristmill_core::{Address, topology};
+use gristmill_messages::MemberId;
 use tokio::sync::oneshot;
 
 pub(crate) use self::actor::MemberListActor;
@@ -37,6 +39,10 @@ pub(crate) enum MemberListMessage {
     /// A member has answered a client's question for the topology; none when it is what it was.
     Followed(Result<Option<topology::Topology>, String>),
     FromPeer(PeerRequest),
+    /// The last connection to this peer was lost.
+    Disconnected(MemberId),
+    /// Why this member is or was suspected.
+    Explain(MemberId, oneshot::Sender<Option<Explanation>>),
     /// Every known member.
     Members(oneshot::Sender<Vec<MemberInfo>>),
     /// Own no keys from now on.

@@ -24,6 +24,22 @@ pub struct MetricsSnapshot {
     pub refused_connections: u64,
     /// Sends to peers that failed.
     pub failed_sends: u64,
+    /// Members that were probed.
+    pub probes: u64,
+    /// Probes that failed, also through others.
+    pub failed_probes: u64,
+    /// Accusations that this node raised.
+    pub accusations: u64,
+    /// Suspicions that were refuted: so many were false.
+    pub refuted_suspicions: u64,
+    /// Full comparisons of membership tables that this node began.
+    pub table_comparisons: u64,
+    /// Members that are suspected now.
+    pub suspects: u64,
+    /// How little this node trusts its own probes now: 0 to 8.
+    pub local_health: u64,
+    /// Of the probe that was answered last, in microseconds.
+    pub probe_round_trip_micros: u64,
 }
 
 macro_rules! metrics {
@@ -50,6 +66,14 @@ metrics! {
     malformed: Counter,
     refused_connections: Counter,
     failed_sends: Counter,
+    probes: Gauge,
+    failed_probes: Gauge,
+    accusations: Gauge,
+    refuted_suspicions: Gauge,
+    table_comparisons: Gauge,
+    suspects: Gauge,
+    local_health: Gauge,
+    probe_round_trip_micros: Gauge,
 }
 
 /// A number that any thread may raise, and none waits for another: each has its own part of it.

@@ -5,13 +5,17 @@
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
 //! - A member that is dead or removed never comes back under its id while that is remembered: `quarantine_ttl` plus
 //!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
-//! - A member is declared dead only after a suspicion that it had time to refute, by the decision of an operator, or
-//!   because another process runs at its address. A failed send kills nobody. A node that was stalled gives the others
+//! - A member is declared dead only after a suspicion that it had time to refute, because its host refused connections
+//!   of two members, by the decision of an operator, or because another process runs at its address. A failed send kills
+//!   nobody. A node that was stalled gives the others
 //!   the time that it missed.
-//! - A dead member is not sent to. When it speaks it is told, and stops ([`Event::Evicted`]). Two sides of a partition
+//! - A dead member is only sent, when it speaks and now and then, that it is dead, and then stops ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
 //!   should go on serving in between is not decided here.
-//! - It does not withstand members that lie.
+//! - A member that lies cannot make another one leave, move, or run out of incarnations. It can have another one
+//!   suspected, which that one refutes, and declare it dead, which is final: what it can do is bounded, not prevented.
+//! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
+//!   the network is likelier to be the cause.
 //!
 //! # The way of a member
 //! ```text
@@ -19,7 +23,7 @@
 //!   Start ──> Joining ─────────────────────> Up ──────────────> Leaving ─────────────────────────> Removed
 //!                │                           │  ^                  │                                  ^
 //!                └───────────┬───────────────┘  │ refuted          │                                  │
-//!                            │ probe unanswered │ (incarnation+1)  │                                  │
+//!                            │ nobody reaches it│ (incarnation+1)  │                                  │
 //!                            v                  │                  │                quarantine is over │
 //!                         Suspect <─────────────┴──────────────────┘                                  │
 //!                            │ suspicion timeout                                                      │
@@ -30,8 +34,10 @@
 //!
 //! # Source
 //! SWIM (Das, Gupta, Motivala, DSN 2002), sections 3 and 4: round-robin probes, suspicion, piggybacked updates.
-//! hashicorp/memberlist for the scaling of timeouts and retransmissions, and for full exchanges. Deviations: no
-//! indirect probes (the transport is TCP, which turns loss into delay); death is final for an id instead of refutable,
+//! Section 3.1 for indirect probes. Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788): local health, suspicions
+//! that confirmations shorten, and suspects that are told. hashicorp/memberlist for the scaling of timeouts and
+//! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
+//! some of those who hear of a suspicion check it at once; death is final for an id instead of refutable,
 //! because an id lives as long as its process; the stage of a member is ordered before its incarnation; full exchanges
 //! happen when digests differ instead of periodically.
 //!
@@ -52,23 +58,34 @@
 
 mod admission;
 mod agenda;
+mod breaker;
 mod config;
+mod connection;
 mod dissemination;
+mod doubt;
 mod event;
 mod exchange;
+mod explanation;
 mod failure_detector;
+mod health;
 mod join;
 mod knowledge;
 mod leave;
 mod message;
 mod record;
+mod refusals;
+mod stats;
+mod suspicion;
 mod table;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod wire;
 
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use gristmill_messages::{Incarnation, MemberId};
 use rand::SeedableRng;
@@ -77,17 +94,26 @@ use rand::rngs::Xoshiro256PlusPlus;
 pub use agenda::TimerEpoch;
 pub use config::{Config, ConfigError};
 pub use event::{Event, JoinError, Quarantine, QuarantineReason, Refusal, SeedFailure};
+pub use explanation::{Accusation, Evidence, Explanation, SuspicionOutcome};
 pub use failure_detector::ProbeSequence;
-pub use message::{ContactFailure, Effect, Input, JoinAnswer, Message};
+pub use message::{ContactFailure, Effect, Input, JoinAnswer, Message, PingOutcome};
 pub use record::{Claim, Record, Stage, Verdict};
+pub use stats::Stats;
 pub use table::TableDigest;
 pub use wire::{WireError, WireMessage};
 
 use crate::{Member, MemberStatus, Timestamp};
 use agenda::Agenda;
+use breaker::Breaker;
 use dissemination::Dissemination;
+use doubt::Doubt;
+use exchange::Comparisons;
+use explanation::Chronicle;
 use failure_detector::FailureDetector;
+use health::Health;
 use join::{Contacts, Joining};
+use refusals::Refusals;
+use suspicion::Suspicion;
 use table::Table;
 
 type Outbox = crate::Outbox<Effect, Event>;
@@ -111,7 +137,11 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
     ProbeTimeout(ProbeSequence),
+    ProbeEnd(ProbeSequence),
+    RelayTimeout(ProbeSequence),
     Suspicion(MemberId),
+    /// A departure that the member itself has not confirmed.
+    Doubt(MemberId),
     /// The next step of forgetting a member.
     Expire(MemberId),
     Probe,
@@ -133,7 +163,22 @@ pub struct Membership {
     joining: Joining,
     contacts: Contacts,
     detector: FailureDetector,
+    health: Health,
+    /// Those that run: one for each suspect.
+    suspicions: BTreeMap<MemberId, Suspicion>,
+    refusals: Refusals,
+    breaker: Breaker,
+    isolated: bool,
+    /// When a message of anybody arrived.
+    last_heard: Timestamp,
+    /// Departures that are known from others alone.
+    doubts: BTreeMap<MemberId, Doubt>,
+    chronicle: Chronicle,
+    stats: Stats,
     news: Dissemination,
+    comparisons: Comparisons,
+    /// The digest of this table when another one was last the same.
+    agreed: Option<TableDigest>,
     agenda: Agenda<Task>,
     rng: Xoshiro256PlusPlus,
 }
@@ -151,7 +196,18 @@ impl Membership {
             joining: Joining::default(),
             contacts: Contacts::default(),
             detector: FailureDetector::default(),
+            health: Health::default(),
+            suspicions: BTreeMap::new(),
+            refusals: Refusals::default(),
+            breaker: Breaker::default(),
+            isolated: false,
+            last_heard: Timestamp::ZERO,
+            doubts: BTreeMap::new(),
+            chronicle: Chronicle::default(),
+            stats: Stats::default(),
             news: Dissemination::default(),
+            comparisons: Comparisons::default(),
+            agreed: None,
             agenda: Agenda::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             config,
@@ -177,13 +233,13 @@ impl Membership {
 
     /// All that is known, this node's own record first, dead and removed members included.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.table.records()
+        self.table.records().map(|record| &**record)
     }
 
     /// The status of one member, if it is known.
     #[must_use]
     pub fn status(&self, member: MemberId) -> Option<MemberStatus> {
-        self.table.get(member).map(Record::status)
+        self.table.get(member).map(|record| record.status())
     }
 
     /// The members that own keys, by id: those that are up, suspected ones included.
@@ -195,24 +251,46 @@ impl Membership {
     /// The dead members that are still in quarantine, by id.
     #[must_use]
     pub fn dead(&self) -> Vec<Member> {
-        self.members(|record| record.status() == MemberStatus::Dead)
+        self.table.dead().map(|(record, _)| record.member().clone()).collect()
     }
 
     /// The quarantine list.
     #[must_use]
     pub fn blocked(&self) -> Vec<Quarantine> {
-        let dead = self.table.others().filter(|record| record.status() == MemberStatus::Dead);
-        let quarantine = |record: &Record| {
+        let quarantine = |(record, reason): (&Arc<Record>, QuarantineReason)| {
             let until = self.agenda.deadline(Task::Expire(record.id()))?;
-            let reason = self.table.reason(record.id())?;
             Some(Quarantine { member: record.member().clone(), reason, until })
         };
-        dead.filter_map(quarantine).collect()
+        self.table.dead().filter_map(quarantine).collect()
+    }
+
+    /// Why this member is or was suspected, if it was lately.
+    #[must_use]
+    pub fn explain(&self, member: MemberId) -> Option<&Explanation> {
+        self.chronicle.get(member)
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { health: self.health.score(), suspects: self.suspicions.len(), ..self.stats }
+    }
+
+    /// Whether no suspicion becomes death by this node for now: [`Event::EvictionsHalted`].
+    #[must_use]
+    pub const fn are_evictions_halted(&self) -> bool {
+        self.breaker.is_halted()
+    }
+
+    /// Whether this node hears nobody: [`Event::Isolated`].
+    #[must_use]
+    pub const fn is_isolated(&self) -> bool {
+        self.isolated
     }
 
     /// This node's own record.
     #[must_use]
-    pub const fn me(&self) -> &Record {
+    pub fn me(&self) -> &Record {
         self.table.me()
     }
 
@@ -246,6 +324,7 @@ impl Membership {
         for record in self.table.others() {
             let suspected = self.agenda.deadline(Task::Suspicion(record.id())).is_some();
             assert_eq!(suspected, record.status() == MemberStatus::Suspect, "every suspicion ends: {record:?}");
+            assert_eq!(suspected, self.suspicions.contains_key(&record.id()), "and is one: {record:?}");
             let expires = self.agenda.deadline(Task::Expire(record.id())).is_some();
             assert_eq!(expires, record.is_terminal(), "every end is forgotten: {record:?}");
         }
@@ -254,8 +333,13 @@ impl Membership {
         let is_living = |id| self.table.get(id).is_some_and(|record| !record.is_terminal());
         assert!(self.detector.watched().all(is_living), "only the living are probed");
         assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
-        let timed = |sequence| self.agenda.deadline(Task::ProbeTimeout(sequence)).is_some();
+        assert!(self.refusals.members().all(is_living), "only the living are refused");
+        let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
+        assert!(self.doubts.keys().all(doubted), "every doubt ends");
+        let due = |task| self.agenda.deadline(task).is_some();
+        let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
         assert!(self.detector.waiting().all(timed), "every probe ends");
+        assert!(self.detector.relaying().all(|sequence| due(Task::RelayTimeout(sequence))), "for others too");
     }
 
     /// Before the start and after the end.
@@ -284,6 +368,8 @@ impl Membership {
             Input::JoinRequested { request, joiner } => self.join_requested(now, request, &joiner, out),
             Input::Received { from, message } => self.received(now, from, message, out),
             Input::Unreachable { member } => self.detector.hasten(member),
+            Input::Refused { member } => self.refused(now, member, out),
+            Input::Lag { by } => self.lagged(by),
             Input::Superseded { old, by } => self.supersede(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Timer(epoch) => self.timer(now, epoch, out),
@@ -300,15 +386,18 @@ impl Membership {
         // judged by time that this node did not live through.
         let late = self.agenda.lateness(now);
         if late >= self.config.probe_timeout {
-            let grace = late + self.config.probe_timeout;
-            self.agenda.postpone(grace, |task| matches!(task, Task::ProbeTimeout(_) | Task::Suspicion(_)));
+            self.lagged(late);
+            self.give_time(late + self.config.probe_timeout);
         }
         while let Some(task) = self.agenda.pop_due(now) {
             match task {
                 Task::ProbeTimeout(sequence) => self.probe_timed_out(now, sequence, out),
-                Task::Suspicion(member) => {
-                    self.judge(now, member, Verdict::Dead, QuarantineReason::SuspicionExpired, out);
+                Task::ProbeEnd(sequence) => self.probe_failed(now, sequence, out),
+                Task::RelayTimeout(sequence) => self.relay_timed_out(sequence, out),
+                Task::Doubt(member) => {
+                    self.undenied(now, member, out);
                 }
+                Task::Suspicion(member) => self.suspicion_expired(now, member, out),
                 Task::Expire(member) => self.expire(now, member, out),
                 Task::Probe => self.probe(now, out),
                 Task::Gossip => self.gossip(out),
@@ -322,9 +411,32 @@ impl Membership {
         }
     }
 
+    /// This node did not run when it should have.
+    fn lagged(&mut self, by: Duration) {
+        if by >= self.config.probe_timeout / 2 {
+            let timeouts = by.as_nanos() / self.config.probe_timeout.as_nanos().max(1);
+            self.health.worsen(u32::try_from(timeouts).unwrap_or(u32::MAX).saturating_add(1));
+        }
+    }
+
+    /// Everything that others have to do in time may take so much longer.
+    fn give_time(&mut self, grace: Duration) {
+        let waits = |task: &Task| {
+            matches!(
+                task,
+                Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Doubt(_) | Task::Suspicion(_)
+            )
+        };
+        self.agenda.postpone(grace, waits);
+        for suspicion in self.suspicions.values_mut() {
+            suspicion.started = suspicion.started + grace;
+        }
+        self.last_heard = self.last_heard + grace;
+    }
+
     fn members(&self, chosen: impl Fn(&Record) -> bool) -> Vec<Member> {
         let mut members: Vec<_> =
-            self.table.records().filter(|record| chosen(record)).map(|record| record.member().clone()).collect();
+            self.records().filter(|record| chosen(record)).map(|record| record.member().clone()).collect();
         members.sort_unstable_by_key(|member| member.id);
         members
     }
@@ -332,6 +444,8 @@ impl Membership {
     fn stop(&mut self) {
         self.phase = Phase::Stopped;
         self.agenda.clear();
+        self.suspicions.clear();
+        self.doubts.clear();
         self.news = Dissemination::default();
     }
 }

@@ -1,7 +1,7 @@
 //! The laws of the merge, for records that no correct member would write included.
 
 use gristmill_core::Member;
-use gristmill_core::MemberStatus::{Dead, Removed};
+use gristmill_core::MemberStatus::{Dead, Removed, Suspect};
 use gristmill_core::membership::{Record, Stage, Verdict};
 use gristmill_messages::{Incarnation, MemberId};
 use proptest::prelude::*;
@@ -25,11 +25,12 @@ fn living_record() -> impl Strategy<Value = Record> {
 
 /// Few values for each part, so that equal and conflicting parts are common.
 fn record() -> impl Strategy<Value = Record> {
-    let claim = proptest::option::of((verdict(), 1..4_u128));
+    let claim = proptest::option::of((verdict(), proptest::collection::vec(1..8_u128, 1..6)));
     (0..3_u64, stage(), claim, 0..2_u16).prop_map(|(incarnation, stage, claim, port)| {
         let member = Member::new(MemberId::new(9), format!("host:{port}"), []);
         let own = Record::new(member, Incarnation::new(incarnation), stage);
-        claim.map_or(own.clone(), |(verdict, by)| own.claimed(verdict, MemberId::new(by)))
+        let (verdict, authors) = claim.unwrap_or((Verdict::Suspect, Vec::new()));
+        authors.into_iter().fold(own, |record, by| record.claimed(verdict, MemberId::new(by)))
     })
 }
 
@@ -80,6 +81,21 @@ proptest! {
     fn a_stage_never_goes_back_and_within_a_stage_no_incarnation(a in record(), b in record()) {
         let both = merged(&a, &b);
         prop_assert!((both.stage(), both.incarnation()) >= (a.stage(), a.incarnation()));
+    }
+
+    #[test]
+    fn accusers_are_counted_once_each_and_kept_by_their_ids(a in record(), b in record()) {
+        let both = merged(&a, &b);
+        prop_assert!(both.authors().is_sorted_by(|one, next| one < next));
+        prop_assert!(both.authors().len() <= Record::MOST_ACCUSERS);
+        let of_one_version = (a.stage(), a.incarnation()) == (b.stage(), b.incarnation());
+        if of_one_version && a.status() == Suspect && b.status() == Suspect {
+            let mut all = [a.authors(), b.authors()].concat();
+            all.sort_unstable();
+            all.dedup();
+            all.truncate(Record::MOST_ACCUSERS);
+            prop_assert_eq!(both.authors(), all);
+        }
     }
 
     // proves MG-2.2

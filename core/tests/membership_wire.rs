@@ -1,11 +1,12 @@
 //! Membership messages across the wire, as bytes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::Member;
 use gristmill_core::membership::{
-    JoinAnswer, Message, ProbeSequence, Record, Stage, TableDigest, Verdict, WireError, WireMessage,
+    JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict, WireError, WireMessage,
 };
 use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, MemberId};
@@ -15,27 +16,35 @@ use prost::Message as _;
 fn record() -> impl Strategy<Value = Record> {
     let stage = prop_oneof![Just(Stage::Joining), Just(Stage::Up), Just(Stage::Leaving), Just(Stage::Removed)];
     let verdict = prop_oneof![Just(Verdict::Suspect), Just(Verdict::Dead), Just(Verdict::Removed)];
-    let claim = proptest::option::of((verdict, any::<u128>()));
+    let claim = proptest::option::of((verdict, proptest::collection::vec(any::<u128>(), 1..6)));
     let kinds = proptest::collection::btree_set("[a-z]{1,8}", 0..4);
     (any::<u128>(), "[a-z]{1,9}:[0-9]{1,5}", kinds, 1..9_u32, any::<u64>(), stage, claim).prop_map(
         |(id, address, kinds, weight, incarnation, stage, claim)| {
             let mut member = Member::new(MemberId::new(id), address, kinds.into_iter().map(Into::into));
             member.weight = weight.try_into().unwrap();
             let own = Record::new(member, Incarnation::new(incarnation), stage);
-            claim.map_or(own.clone(), |(verdict, by)| own.claimed(verdict, MemberId::new(by)))
+            let (verdict, authors) = claim.unwrap_or((Verdict::Suspect, Vec::new()));
+            authors.into_iter().fold(own, |record, by| record.claimed(verdict, MemberId::new(by)))
         },
     )
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    (0..4, any::<u64>(), any::<u64>(), proptest::collection::vec(record(), 0..6), any::<bool>()).prop_map(
-        |(kind, sequence, digest, records, reply_wanted)| {
+    let records = proptest::collection::vec(record().prop_map(Arc::new), 0..6);
+    (0..8, any::<u64>(), any::<u64>(), any::<u128>(), records, any::<bool>()).prop_map(
+        |(kind, sequence, digest, target, records, flag)| {
             let (sequence, digest) = (ProbeSequence::new(sequence), TableDigest::new(digest));
+            let target = MemberId::new(target);
+            let report = |outcome, updates| Message::PingReport { sequence, target, outcome, updates, digest };
             match kind {
+                4 => Message::PingRequest { sequence, target, refused: flag, updates: records, digest },
+                5 => report(PingOutcome::Reached, records),
+                6 => report(PingOutcome::Silent, records),
+                7 => report(PingOutcome::Refused, records),
                 0 => Message::Ping { sequence, updates: records, digest },
                 1 => Message::PingAck { sequence, updates: records, digest },
                 2 => Message::Gossip { updates: records, digest },
-                _ => Message::Sync { records, reply_wanted },
+                _ => Message::Sync { records, reply_wanted: flag },
             }
         },
     )
@@ -45,6 +54,12 @@ fn through_bytes(message: &Message) -> Result<Message, WireError> {
     match WireMessage::from(message) {
         WireMessage::Ping(ping) => wire::Ping::decode(ping.encode_to_vec().as_slice()).unwrap().try_into(),
         WireMessage::PingAck(ack) => wire::PingAck::decode(ack.encode_to_vec().as_slice()).unwrap().try_into(),
+        WireMessage::PingRequest(request) => {
+            wire::PingRequest::decode(request.encode_to_vec().as_slice()).unwrap().try_into()
+        }
+        WireMessage::PingReport(report) => {
+            wire::PingReport::decode(report.encode_to_vec().as_slice()).unwrap().try_into()
+        }
         WireMessage::Gossip(gossip) => {
             wire::MembershipGossip::decode(gossip.encode_to_vec().as_slice()).unwrap().try_into()
         }
@@ -61,7 +76,10 @@ proptest! {
     }
 
     #[test]
-    fn every_join_answer_survives_the_wire(records in proptest::collection::vec(record(), 0..6), millis in any::<u32>()) {
+    fn every_join_answer_survives_the_wire(
+        records in proptest::collection::vec(record().prop_map(Arc::new), 0..6),
+        millis in any::<u32>(),
+    ) {
         let retry_after = Duration::from_millis(millis.into());
         let blocked = JoinAnswer::Blocked { reason: "dead".into(), retry_after };
         for answer in [JoinAnswer::Accepted { records }, JoinAnswer::NotReady, JoinAnswer::ShuttingDown, blocked] {
@@ -106,7 +124,7 @@ fn decoded(records: Vec<wire::MemberRecord>) -> Result<Message, WireError> {
 fn a_suspect_travels_as_its_own_statement_and_the_claim_about_it() {
     let own = Record::new(Member::new(MemberId::new(1), "a:1", ["cart".into()]), Incarnation::new(3), Stage::Up);
     let suspect = own.claimed(Verdict::Suspect, MemberId::new(2));
-    let message = Message::Sync { records: vec![suspect], reply_wanted: false };
+    let message = Message::Sync { records: vec![Arc::new(suspect)], reply_wanted: false };
     let WireMessage::Sync(sync) = WireMessage::from(&message) else { panic!("{message:?}") };
     let claim = wire::MemberRecord {
         member_id: MemberId::new(1).to_bytes().to_vec().into(),
@@ -142,6 +160,12 @@ fn what_no_member_writes_is_refused_with_its_reason() {
         assert_eq!(refused, Err(WireError::Status { status: status.into(), asserted: false }));
     }
     assert!(asserted(wire::MemberStatus::Dead).is_ok());
+    let crowd = wire::MemberRecord { asserted_by: vec![2; 80].into(), status: 4, ..statement() };
+    assert_eq!(decoded(vec![statement(), crowd]), Err(too_long("asserted_by", 80, 64)));
+    let half = wire::MemberRecord { asserted_by: vec![2; 24].into(), status: 4, ..statement() };
+    assert!(matches!(decoded(vec![statement(), half]), Err(WireError::Id(_))));
+    let unspecified = wire::PingReport { target: vec![1; 16].into(), ..wire::PingReport::default() };
+    assert_eq!(Message::try_from(unspecified), Err(WireError::Outcome(0)));
     let up = wire::MemberStatus::Up;
     assert_eq!(asserted(up), Err(WireError::Status { status: up.into(), asserted: true }));
     let lone = with(|record| record.asserted_by = vec![2; 16].into());

@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::event::ClusterEvent;
 use crate::inbox::PeerRequest;
 use crate::member_list::MemberListMessage;
+use crate::member_list::lag::LagWatch;
 use crate::member_list::publish::publish;
 use crate::node::Node;
 use crate::remoting::{ContactError, NoConnection, refuse_unknown};
@@ -40,6 +41,7 @@ pub(crate) struct MemberListState {
     joined: Option<oneshot::Sender<Result<(), StartError>>>,
     departed: Option<oneshot::Sender<()>>,
     timer: Timer,
+    _lag: LagWatch,
 }
 
 impl Actor for MemberListActor {
@@ -49,7 +51,7 @@ impl Actor for MemberListActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<MemberListMessage>,
+        myself: ActorRef<MemberListMessage>,
         node: Arc<Node>,
     ) -> Result<MemberListState, ActorProcessingErr> {
         let timing = &node.config.timing;
@@ -62,6 +64,7 @@ impl Actor for MemberListActor {
             joined: None,
             departed: None,
             timer: Timer::default(),
+            _lag: LagWatch::start(myself, timing.membership.probe_timeout / 2),
             node,
         })
     }
@@ -82,6 +85,10 @@ impl Actor for MemberListActor {
             MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
             MemberListMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
             MemberListMessage::FromPeer(request) => state.receive(&myself, request),
+            MemberListMessage::Disconnected(peer) => state.reconnect(&myself, peer),
+            MemberListMessage::Explain(member, reply) => {
+                drop(reply.send(state.membership.explain(member).cloned()));
+            }
             MemberListMessage::Members(reply) => {
                 let info = |record: &Record| MemberInfo { member: record.member().clone(), status: record.status() };
                 drop(reply.send(state.membership.records().map(info).collect()));
@@ -159,6 +166,7 @@ impl MemberListState {
             changed |= self.happened(event);
         }
         self.out = out;
+        self.count();
         // Before it has joined, a node knows nothing that others should go by.
         if changed && self.membership.phase() > Phase::Joining {
             let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
@@ -170,6 +178,34 @@ impl MemberListState {
                 let _ = joined.send(Ok(()));
             }
         }
+    }
+
+    /// A connection that was lost says nothing; whether the next one is refused does. So it is tried at once.
+    fn reconnect(&self, myself: &ActorRef<MemberListMessage>, peer: MemberId) {
+        let lives = |status| !matches!(status, MemberStatus::Dead | MemberStatus::Removed);
+        let endpoint = self.node.remoting.known(peer).filter(|_| self.membership.status(peer).is_some_and(lives));
+        let Some(endpoint) = endpoint else { return };
+        let deadline = Instant::now() + self.node.config.timing.membership.probe_interval;
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            if let Err(error) = endpoint.connection(Lane::Control, deadline).await {
+                drop(myself.cast(MemberListMessage::Membership(failure(peer, &error))));
+            }
+        });
+    }
+
+    /// Makes what the membership has counted readable.
+    fn count(&self) {
+        let (stats, metrics) = (self.membership.stats(), &self.node.metrics);
+        metrics.probes.set(stats.probes);
+        metrics.failed_probes.set(stats.failed);
+        metrics.accusations.set(stats.accusations);
+        metrics.refuted_suspicions.set(stats.refuted);
+        metrics.table_comparisons.set(stats.comparisons);
+        metrics.suspects.set(stats.suspects as u64);
+        metrics.local_health.set(stats.health.into());
+        let round_trip = stats.round_trip.unwrap_or_default().as_micros();
+        metrics.probe_round_trip_micros.set(u64::try_from(round_trip).unwrap_or(u64::MAX));
     }
 
     fn perform(&mut self, myself: &ActorRef<MemberListMessage>, effect: Effect) {
@@ -189,9 +225,9 @@ impl MemberListState {
             Effect::Send { to, address, message } => {
                 let (node, myself) = (Arc::clone(&self.node), myself.clone());
                 tokio::spawn(async move {
-                    if send(&node, to, &address, &message).await.is_err() {
+                    if let Err(error) = send(&node, to, &address, &message).await {
                         node.metrics.failed_sends.add_one();
-                        drop(myself.cast(MemberListMessage::Membership(Input::Unreachable { member: to })));
+                        drop(myself.cast(MemberListMessage::Membership(failure(to, &error))));
                     }
                 });
             }
@@ -227,6 +263,26 @@ impl MemberListState {
                 true
             }
             Event::QuarantineEnded { .. } => true,
+            Event::Suspected { member, by, evidence, .. } => {
+                node.events.publish(ClusterEvent::MemberSuspected { member, by, evidence });
+                false
+            }
+            Event::EvictionsHalted { suspects, .. } => {
+                node.events.publish(ClusterEvent::EvictionsHalted { suspects });
+                false
+            }
+            Event::EvictionsResumed { suspects, .. } => {
+                node.events.publish(ClusterEvent::EvictionsResumed { suspects });
+                false
+            }
+            Event::Isolated { .. } => {
+                node.events.publish(ClusterEvent::Isolated);
+                false
+            }
+            Event::IsolationEnded { .. } => {
+                node.events.publish(ClusterEvent::IsolationEnded);
+                false
+            }
             Event::SuspicionRefuted { member, .. } => {
                 node.events.publish(ClusterEvent::SuspicionRefuted { member });
                 false
@@ -301,6 +357,14 @@ async fn join(node: &Node, address: Address, joiner: &Record) -> Input {
     Input::JoinFailed { address, failure }
 }
 
+/// What a failed send or dial is to the membership.
+fn failure(member: MemberId, error: &NoConnection) -> Input {
+    match error {
+        NoConnection::NobodyListens(_) => Input::Refused { member },
+        NoConnection::Unreachable(_) | NoConnection::Refused(_) => Input::Unreachable { member },
+    }
+}
+
 async fn send(node: &Node, to: MemberId, address: &Address, message: &Message) -> Result<(), NoConnection> {
     let endpoint = node.remoting.endpoint(to, address);
     let deadline = Instant::now() + node.config.timing.membership.probe_interval;
@@ -308,6 +372,8 @@ async fn send(node: &Node, to: MemberId, address: &Address, message: &Message) -
     match WireMessage::from(message) {
         WireMessage::Ping(ping) => remoting.tell(&endpoint, Lane::Control, list, &ping, deadline).await,
         WireMessage::PingAck(ack) => remoting.tell(&endpoint, Lane::Control, list, &ack, deadline).await,
+        WireMessage::PingRequest(request) => remoting.tell(&endpoint, Lane::Control, list, &request, deadline).await,
+        WireMessage::PingReport(report) => remoting.tell(&endpoint, Lane::Control, list, &report, deadline).await,
         WireMessage::Gossip(gossip) => remoting.tell(&endpoint, Lane::Control, list, &gossip, deadline).await,
         WireMessage::Sync(sync) => remoting.tell(&endpoint, Lane::Control, list, &sync, deadline).await,
     }
@@ -319,6 +385,10 @@ fn decode(request: &PeerRequest) -> Option<Message> {
         Message::try_from(request.decode::<wire::Ping>().ok()?).ok()
     } else if request.is::<wire::PingAck>() {
         Message::try_from(request.decode::<wire::PingAck>().ok()?).ok()
+    } else if request.is::<wire::PingRequest>() {
+        Message::try_from(request.decode::<wire::PingRequest>().ok()?).ok()
+    } else if request.is::<wire::PingReport>() {
+        Message::try_from(request.decode::<wire::PingReport>().ok()?).ok()
     } else if request.is::<wire::MembershipGossip>() {
         Message::try_from(request.decode::<wire::MembershipGossip>().ok()?).ok()
     } else if request.is::<wire::MembershipSync>() {

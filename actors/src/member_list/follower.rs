@@ -84,8 +84,13 @@ impl Actor for FollowerActor {
             }
             MemberListMessage::FromPeer(request) => refuse_unknown(&state.node, request),
             MemberListMessage::Ask => state.ask(&myself),
-            // A client has no record to change.
-            MemberListMessage::Leave | MemberListMessage::Membership(_) | MemberListMessage::Timer(_) => {}
+            // A client suspects nobody.
+            MemberListMessage::Explain(_, reply) => drop(reply.send(None)),
+            // It has no record to change, and members look after each other.
+            MemberListMessage::Leave
+            | MemberListMessage::Membership(_)
+            | MemberListMessage::Timer(_)
+            | MemberListMessage::Disconnected(_) => {}
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
 use gristmill_core::Address;
@@ -26,6 +26,9 @@ pub(crate) struct Endpoint {
 pub(crate) enum NoConnection {
     #[error("{0}")]
     Unreachable(String),
+    /// The peer's host has just refused the connection: no process listens there.
+    #[error("{0}")]
+    NobodyListens(String),
     #[error("refused: {0}")]
     Refused(String),
 }
@@ -34,10 +37,23 @@ impl NoConnection {
     pub(crate) fn unreachable(reason: impl fmt::Display) -> Self {
         Self::Unreachable(reason.to_string())
     }
+
+    /// What is said of a failure while it is not tried again: who did not listen then may listen now.
+    fn remembered(&self) -> Self {
+        match self {
+            Self::NobodyListens(reason) => Self::Unreachable(reason.clone()),
+            other => other.clone(),
+        }
+    }
 }
 
 impl From<ConnectError> for NoConnection {
     fn from(error: ConnectError) -> Self {
+        if let ConnectError::Unreachable { source, .. } = &error
+            && source.kind() == io::ErrorKind::ConnectionRefused
+        {
+            return Self::NobodyListens(error.to_string());
+        }
         match error {
             // What it is that answers there is a matter for the membership.
             ConnectError::Refused { refusal, .. } | ConnectError::RefusedByPeer { refusal, .. }
@@ -60,7 +76,7 @@ impl From<CallError> for NoConnection {
 impl From<NoConnection> for ContactError {
     fn from(error: NoConnection) -> Self {
         match error {
-            NoConnection::Unreachable(reason) => Self::Unreachable(reason),
+            NoConnection::Unreachable(reason) | NoConnection::NobodyListens(reason) => Self::Unreachable(reason),
             NoConnection::Refused(reason) => Self::Refused(reason),
         }
     }
@@ -253,7 +269,7 @@ impl Actor for EndpointActor {
                 }
                 let dialing = state.lane(lane);
                 if let Some((error, _)) = dialing.failed.as_ref().filter(|(_, until)| *until > Instant::now()) {
-                    drop(waiter.send(Err(error.clone())));
+                    drop(waiter.send(Err(error.remembered())));
                     return Ok(());
                 }
                 dialing.waiters.push(waiter);

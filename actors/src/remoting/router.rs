@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::event::ClusterEvent;
 use crate::grain::{Envelope, ReplyTo};
 use crate::inbox::{PeerRequest, not_delivered};
+use crate::member_list::MemberListMessage;
 use crate::node::Node;
 
 /// Takes what peers send to where it belongs, in the reader task of their connection: a grain's message straight into
@@ -112,8 +113,13 @@ impl Handler for Router {
         if let Some(node) = self.node() {
             node.events.publish(ClusterEvent::PeerDisconnected { peer: peer.member, reason: reason.to_string() });
             let lanes_left = node.remoting.known(peer.member).is_some_and(|endpoint| endpoint.is_connected());
-            if peer.address.is_none() && !lanes_left {
+            if lanes_left {
+                return;
+            }
+            if peer.address.is_none() {
                 node.remoting.forget(peer.member, "the client has disconnected");
+            } else if let Some(parts) = node.parts() {
+                parts.member_list.send(MemberListMessage::Disconnected(peer.member));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Letting others in.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use gristmill_messages::MemberId;
@@ -11,6 +12,7 @@ use crate::{MemberStatus, RequestId, Timestamp};
 
 impl Membership {
     pub(super) fn join_requested(&mut self, now: Timestamp, request: RequestId, joiner: &Record, out: &mut Outbox) {
+        self.heard(now, out);
         let answer = match self.refuses(now, joiner) {
             Some(refusal) => refusal,
             None => self.admit(now, joiner, out),
@@ -49,7 +51,7 @@ impl Membership {
             return blocked("it says that it has left".into(), Duration::ZERO);
         }
         let expires = self.agenda.deadline(Task::Expire(joiner.id())).map_or(Duration::ZERO, |at| at.since(now));
-        match self.table.get(joiner.id()).map(Record::status) {
+        match self.table.get(joiner.id()).map(|record| record.status()) {
             Some(MemberStatus::Dead) => {
                 let reason = self.table.reason(joiner.id()).map_or_else(String::new, |reason| reason.to_string());
                 blocked(reason, expires + self.config.tombstone_ttl + self.config.lapse_ttl())
@@ -65,7 +67,7 @@ impl Membership {
     }
 
     fn admit(&mut self, now: Timestamp, joiner: &Record, out: &mut Outbox) -> JoinAnswer {
-        let joiner = joiner.own_part();
+        let joiner = Arc::new(joiner.own_part());
         for old in self.table.living_at(&joiner.member().address) {
             self.supersede(now, old, joiner.id(), out);
         }

@@ -9,13 +9,26 @@ use core::time::Duration;
 pub struct Config {
     /// One member is probed in each. 1 s (memberlist). Shorter: crashes are seen sooner, more traffic.
     pub probe_interval: Duration,
-    /// A probe unanswered for so long makes its member suspect; less than the interval. 500 ms (memberlist).
-    /// Shorter: slow members are suspected.
+    /// A probe unanswered for so long is tried through others; unanswered until the end of the interval, it makes its
+    /// member suspect. Less than the interval. 500 ms (memberlist). Shorter: slow members are suspected.
     pub probe_timeout: Duration,
-    /// A suspicion lasts `multiplier * max(1, log10(members)) * probe_interval`, then kills. 4 (memberlist).
+    /// How many others are asked to try. 3 (memberlist). Zero: none, and the timeout alone makes suspect.
+    pub indirect_probes: usize,
+    /// A suspicion that others confirm lasts `multiplier * probe_interval` in a cluster of up to ten, two thirds of
+    /// that longer for each further factor of ten (simulated; memberlist: as much longer), then kills. 4 (memberlist).
     /// Less: stalled members die for nothing. More: the keys of a crashed one stay unserved for longer.
     pub suspicion_multiplier: u32,
-    /// News go out once in each. 300 ms (protoactor-go's `GossipInterval`).
+    /// One that nobody confirms lasts so many times as long. 6 (memberlist).
+    pub suspicion_stretch: u32,
+    /// A node in a cluster of three or more that hears nothing from anybody for so long takes itself for cut off, and
+    /// declares nobody dead. 5 s: shorter than any suspicion that it could begin meanwhile.
+    pub isolated_after: Duration,
+    /// When more than one member in so many has become suspect within eight probe intervals, no suspicion kills until
+    /// it calms. 3 (a guess).
+    pub halt_at_one_in: usize,
+    /// But not for so few or fewer. 3 (a guess: small clusters must be able to lose a member or two).
+    pub halt_above: usize,
+    /// News go out once in each. 200 ms (memberlist).
     pub gossip_interval: Duration,
     /// To how many random members they go each time. 3 (memberlist).
     pub gossip_fanout: usize,
@@ -23,7 +36,7 @@ pub struct Config {
     pub retransmit_multiplier: u32,
     /// Pieces of news in one message. 32 (a guess: about 3 KB).
     pub max_updates_per_message: usize,
-    /// Tables are compared in full with one peer at most once in each. 1 s (a guess).
+    /// Tables are compared in full with one peer at most once in each, and with four peers in all. 1 s (a guess).
     pub sync_interval: Duration,
     /// How long a dead member's id is refused. 60 s.
     pub quarantine_ttl: Duration,
@@ -47,6 +60,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How long a node that has left stays to spread the word. 1 s (three gossip rounds).
     pub leave_linger: Duration,
+    /// Dead members listed as quarantined at the same time; beyond it the quarantine of the oldest ends. 1,024.
+    pub max_quarantined: usize,
     /// Members remembered, dead and removed ones included; beyond it newcomers are refused. 10,000.
     pub max_members: usize,
 }
@@ -61,8 +76,13 @@ impl Config {
         Self {
             probe_interval: Duration::from_secs(1),
             probe_timeout: Duration::from_millis(500),
+            indirect_probes: 3,
             suspicion_multiplier: 4,
-            gossip_interval: Duration::from_millis(300),
+            suspicion_stretch: 6,
+            isolated_after: Duration::from_secs(5),
+            halt_at_one_in: 3,
+            halt_above: 3,
+            gossip_interval: Duration::from_millis(200),
             gossip_fanout: 3,
             retransmit_multiplier: 4,
             max_updates_per_message: 32,
@@ -76,7 +96,22 @@ impl Config {
             contact_interval: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             leave_linger: Duration::from_secs(1),
+            max_quarantined: 1024,
             max_members: 10_000,
+        }
+    }
+
+    /// For nodes of one data centre whose processes are never kept from running for long: a crash is known three times
+    /// as soon as with [`Config::lan`], and a member that stands still for two seconds may die of it.
+    #[must_use]
+    pub const fn fast_lan() -> Self {
+        Self {
+            probe_interval: Duration::from_millis(300),
+            probe_timeout: Duration::from_millis(150),
+            isolated_after: Duration::from_millis(1500),
+            gossip_interval: Duration::from_millis(100),
+            sync_interval: Duration::from_millis(500),
+            ..Self::lan()
         }
     }
 
@@ -88,6 +123,7 @@ impl Config {
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(3),
             suspicion_multiplier: 6,
+            isolated_after: Duration::from_secs(25),
             gossip_interval: Duration::from_millis(500),
             gossip_fanout: 4,
             sync_interval: Duration::from_secs(5),
@@ -105,6 +141,7 @@ impl Config {
         Self {
             probe_interval: Duration::from_millis(100),
             probe_timeout: Duration::from_millis(50),
+            isolated_after: Duration::from_millis(500),
             gossip_interval: Duration::from_millis(20),
             sync_interval: Duration::from_millis(50),
             quarantine_ttl: Duration::from_secs(2),
@@ -128,6 +165,7 @@ impl Config {
         let durations = [
             ("probe_interval", self.probe_interval),
             ("probe_timeout", self.probe_timeout),
+            ("isolated_after", self.isolated_after),
             ("gossip_interval", self.gossip_interval),
             ("sync_interval", self.sync_interval),
             ("quarantine_ttl", self.quarantine_ttl),
@@ -139,9 +177,12 @@ impl Config {
         ];
         let counts = [
             ("suspicion_multiplier", self.suspicion_multiplier as usize),
+            ("suspicion_stretch", self.suspicion_stretch as usize),
+            ("halt_at_one_in", self.halt_at_one_in),
             ("gossip_fanout", self.gossip_fanout),
             ("retransmit_multiplier", self.retransmit_multiplier as usize),
             ("max_updates_per_message", self.max_updates_per_message),
+            ("max_quarantined", self.max_quarantined),
             ("max_members", self.max_members),
         ];
         let zero_duration = durations.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -162,8 +203,16 @@ impl Config {
     }
 
     pub(super) fn suspicion_timeout(&self, members: usize) -> Duration {
-        let spread = libm::log10(members.max(1) as f64).max(1.0);
+        let spread = 1.0 + 0.65 * (libm::log10(members.max(10) as f64) - 1.0);
         self.probe_interval.saturating_mul(self.suspicion_multiplier).mul_f64(spread)
+    }
+
+    /// How much news a member can send in a second.
+    pub(super) fn updates_per_second(&self) -> f64 {
+        let gossip = self.gossip_fanout as f64 / self.gossip_interval.as_secs_f64();
+        // A ping and an answer.
+        let probes = 2.0 / self.probe_interval.as_secs_f64();
+        (gossip + probes) * self.max_updates_per_message as f64
     }
 
     pub(super) fn lapse_ttl(&self) -> Duration {
@@ -224,7 +273,7 @@ mod tests {
 
     #[test]
     fn every_profile_is_valid() {
-        for config in [Config::lan(), Config::wan(), Config::test()] {
+        for config in [Config::lan(), Config::fast_lan(), Config::wan(), Config::test()] {
             assert_eq!(config.validate(), Ok(()));
         }
     }
@@ -244,8 +293,9 @@ mod tests {
     fn a_suspicion_lasts_longer_in_a_larger_cluster() {
         let config = Config::lan();
         assert_eq!(config.suspicion_timeout(3), Duration::from_secs(4));
-        assert_eq!(config.suspicion_timeout(100), Duration::from_secs(8));
-        assert_eq!(config.suspicion_timeout(1000), Duration::from_secs(12));
+        assert_eq!(config.suspicion_timeout(10), Duration::from_secs(4));
+        assert_eq!(config.suspicion_timeout(100), Duration::from_millis(6600));
+        assert_eq!(config.suspicion_timeout(1000), Duration::from_millis(9200));
     }
 
     #[test]

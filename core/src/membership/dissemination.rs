@@ -1,6 +1,6 @@
 //! Which news go into the next message.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use gristmill_messages::MemberId;
@@ -16,20 +16,25 @@ pub(super) enum Urgency {
 /// Members whose record is news, and how often it was sent.
 ///
 /// SWIM section 4.1 (piggybacked updates, least sent first). What is lost on all its ways is repaired by the comparison
-/// of tables, not here. Bounded by the table: one entry for each member.
+/// of tables, not here. Bounded by the table: one entry for each member. A message costs its own length, whatever waits.
 #[derive(Debug, Default)]
 pub(super) struct Dissemination {
-    queue: BTreeMap<MemberId, (u32, Urgency)>,
+    queue: BTreeMap<MemberId, (Urgency, u32)>,
+    /// The same, in the order of sending.
+    order: BTreeSet<(Urgency, u32, MemberId)>,
 }
 
 impl Dissemination {
     /// The record of `member` has changed: it starts again.
     pub(super) fn enqueue(&mut self, member: MemberId, urgency: Urgency) {
-        self.queue.insert(member, (0, urgency));
+        self.remove(member);
+        self.insert(member, urgency, 0);
     }
 
     pub(super) fn remove(&mut self, member: MemberId) {
-        self.queue.remove(&member);
+        if let Some((urgency, sent)) = self.queue.remove(&member) {
+            self.order.remove(&(urgency, sent, member));
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -43,28 +48,20 @@ impl Dissemination {
     /// Up to `limit` members to write of, the urgent before the others and the least sent first; each is counted as
     /// sent and is news no longer after `retransmits`.
     pub(super) fn pick(&mut self, limit: usize, retransmits: u32, skip: &[MemberId]) -> Vec<MemberId> {
-        let mut candidates: Vec<_> = self
-            .queue
-            .iter()
-            .filter(|(member, _)| !skip.contains(member))
-            .map(|(member, (sent, urgency))| (*urgency, *sent, *member))
-            .collect();
-        candidates.sort_unstable();
-        candidates.truncate(limit);
-        let picked: Vec<_> = candidates.into_iter().map(|(_, _, member)| member).collect();
-        for member in &picked {
-            self.count_sent(*member, retransmits);
-        }
-        picked
-    }
-
-    fn count_sent(&mut self, member: MemberId, retransmits: u32) {
-        if let Some((sent, _)) = self.queue.get_mut(&member) {
-            *sent += 1;
-            if *sent >= retransmits {
-                self.queue.remove(&member);
+        let waiting = self.order.iter().filter(|(_, _, member)| !skip.contains(member));
+        let chosen: Vec<_> = waiting.take(limit).copied().collect();
+        for (urgency, sent, member) in &chosen {
+            self.remove(*member);
+            if sent + 1 < retransmits {
+                self.insert(*member, *urgency, sent + 1);
             }
         }
+        chosen.into_iter().map(|(_, _, member)| member).collect()
+    }
+
+    fn insert(&mut self, member: MemberId, urgency: Urgency, sent: u32) {
+        self.queue.insert(member, (urgency, sent));
+        self.order.insert((urgency, sent, member));
     }
 }
 

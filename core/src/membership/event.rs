@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use gristmill_messages::{Incarnation, MemberId};
 
+use super::Evidence;
 use crate::{Address, Member, MemberStatus, Timestamp};
 
 /// What has happened.
@@ -42,6 +43,42 @@ pub enum Event {
     QuarantineEnded {
         /// Who.
         member: Member,
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// A member has become suspect: why. More is known of it by and by: [`Membership::explain`](super::Membership::explain).
+    Suspected {
+        /// Who.
+        member: MemberId,
+        /// Who accuses.
+        by: MemberId,
+        /// What the accusation rests on.
+        evidence: Evidence,
+        /// When this node learned of it.
+        observed_at: Timestamp,
+    },
+    /// So many members have become suspect at once that no suspicion becomes death by this node until it calms.
+    EvictionsHalted {
+        /// Who are suspected now.
+        suspects: usize,
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// It has calmed: who does not refute is dead again.
+    EvictionsResumed {
+        /// Who are suspected still.
+        suspects: usize,
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// This node hears nothing from anybody. It takes itself for cut off and declares nobody dead. What follows is for
+    /// others to decide.
+    Isolated {
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// This node hears somebody again.
+    IsolationEnded {
         /// When.
         observed_at: Timestamp,
     },
@@ -92,6 +129,8 @@ pub enum Event {
 pub enum QuarantineReason {
     /// It did not refute a suspicion in time.
     SuspicionExpired,
+    /// Its host refuses connections, as this node and another one have seen: its process is gone.
+    ConnectionRefused,
     /// Another process runs at its address.
     Superseded {
         /// Who.
@@ -110,6 +149,7 @@ impl fmt::Display for QuarantineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SuspicionExpired => f.write_str("it did not answer probes"),
+            Self::ConnectionRefused => f.write_str("its host refuses connections"),
             Self::Superseded { by } => write!(f, "{by} runs at its address"),
             Self::Decided => f.write_str("it was decided"),
             Self::Declared { by } => write!(f, "{by} declared it dead"),
@@ -139,6 +179,10 @@ pub enum Refusal {
     TableFull,
     /// No such member is known.
     UnknownMember,
+    /// Another said it in the name of the member, which denies it or cannot have said it.
+    Forged,
+    /// An incarnation so far ahead is no step of a member.
+    Implausible,
     /// A node does not declare itself dead; it leaves.
     Oneself,
 }

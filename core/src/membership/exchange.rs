@@ -1,42 +1,81 @@
 //! What members say to each other, and what of it is believed.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use gristmill_messages::MemberId;
+use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::dissemination::Dissemination;
+use super::failure_detector::Relay;
 use super::record::Record;
-use super::{Effect, Event, Membership, Message, Outbox, Phase, ProbeSequence, Task};
+use super::{Effect, Event, Membership, Message, Outbox, Phase, ProbeSequence};
 use crate::{MemberStatus, Timestamp};
+
+/// With whom tables were compared in full lately. A full table is large, and while news are on their way digests differ
+/// everywhere for a moment: so only so often, and in a large cluster not while this node itself spreads news, unless
+/// that takes long.
+#[derive(Debug, Default)]
+pub(super) struct Comparisons {
+    recent: Vec<(MemberId, Timestamp)>,
+    last: Timestamp,
+}
+
+impl Comparisons {
+    /// In one interval.
+    const MOST: usize = 4;
+    /// Tables up to this size are compared at once.
+    const SMALL: usize = 32;
+    /// So many intervals without a comparison are long.
+    const LONG: u32 = 5;
+
+    /// Whether to compare with this member now.
+    fn begin(&mut self, now: Timestamp, with: MemberId, interval: Duration, quiet: bool) -> bool {
+        self.recent.retain(|(_, at)| now.since(*at) < interval);
+        let known = self.recent.iter().any(|(member, _)| *member == with);
+        let timely = quiet || now.since(self.last) >= interval * Self::LONG;
+        let begins = !known && timely && self.recent.len() < Self::MOST;
+        if begins {
+            self.recent.push((with, now));
+            self.last = now;
+        }
+        begins
+    }
+}
 
 impl Membership {
     pub(super) fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
-        let (records, digest) = match &message {
-            Message::Ping { updates, digest, .. }
-            | Message::PingAck { updates, digest, .. }
-            | Message::Gossip { updates, digest } => (updates, Some(*digest)),
-            Message::Sync { records, .. } => (records, None),
-        };
+        let (records, digest) = message.contents();
         if !self.hears(from, &message, records, out) {
             return;
         }
+        self.heard(now, out);
         let mut news = false;
         for record in records {
-            news |= self.learn(now, record, out);
+            if self.believes(now, Some(from), record, out) {
+                news |= self.learn(now, record, out);
+            }
             if self.phase == Phase::Stopped {
                 return;
             }
         }
+        let agrees = digest == Some(self.table.digest());
+        if agrees {
+            self.agreed = digest;
+        }
         // What has just brought news is no sign of a lasting difference: the rest may be on its way.
-        let differs = digest.is_some_and(|digest| digest != self.table.digest()) && !news;
+        let differs = digest.is_some() && !agrees && !news;
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
-            Message::PingAck { sequence, .. } => {
-                if self.detector.answered(sequence, from) {
-                    self.agenda.cancel(Task::ProbeTimeout(sequence));
-                }
+            Message::PingAck { sequence, .. } => self.acknowledged(now, from, sequence, out),
+            Message::PingRequest { sequence, target, refused, .. } => {
+                self.ping_requested(now, Relay { target, origin: from, sequence }, refused, out);
+            }
+            Message::PingReport { sequence, target, outcome, .. } => {
+                self.ping_reported(now, from, sequence, target, outcome, out);
             }
             Message::Gossip { .. } => {}
             Message::Sync { records, reply_wanted } => {
@@ -46,16 +85,16 @@ impl Membership {
             }
         }
         if differs && self.phase != Phase::Joining {
-            self.sync(now, from, out);
+            self.compare(now, from, out);
         }
     }
 
     /// Whether anything of the message may be believed. Its sender is a living member or introduces itself. Nothing is
     /// learned from the dead: they are told, when they ask for an answer, so that two nodes that hold each other for
     /// dead do not go on for ever.
-    fn hears(&self, from: MemberId, message: &Message, records: &[Record], out: &mut Outbox) -> bool {
+    fn hears(&self, from: MemberId, message: &Message, records: &[Arc<Record>], out: &mut Outbox) -> bool {
         let Some(known) = self.table.get(from) else {
-            let introduces = |record: &Record| record.id() == from && !record.is_terminal();
+            let introduces = |record: &Arc<Record>| record.id() == from && !record.is_terminal();
             let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
             if !introduced {
                 out.event(Event::SenderUnknown { member: from });
@@ -63,13 +102,14 @@ impl Membership {
             return introduced;
         };
         if known.is_terminal() && matches!(message, Message::Ping { .. }) {
-            let message = Message::Gossip { updates: [known.clone()].into(), digest: self.table.digest() };
+            let message = Message::Gossip { updates: [Arc::clone(known)].into(), digest: self.table.digest() };
             out.effect(Effect::Send { to: from, address: known.member().address.clone(), message });
         }
         from != self.me().id() && !known.is_terminal()
     }
 
     fn pinged(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        self.detector.heard(now, from);
         if self.phase == Phase::Joining {
             self.joining.reached = true;
             self.join_if_ready(now, out);
@@ -80,24 +120,26 @@ impl Membership {
     }
 
     pub(super) fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
-        let updates = self.updates_for(to, true);
+        // When another table is the same as this one, this node is in it; should `to` not know it yet, others do.
+        let introduce = self.agreed != Some(self.table.digest());
+        let updates = self.updates_for(to, introduce);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
     }
 
-    /// Compares tables in full with a peer whose digest differs, at most once in each `sync_interval`.
-    fn sync(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
-        let recent = |at: Timestamp| now.since(at) < self.config.sync_interval;
-        if !self.table.synced_at(with).is_some_and(recent) {
-            self.table.set_synced_at(with, now);
+    /// Compares tables in full with a peer whose digest differs, if it is time to.
+    fn compare(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
+        let quiet = self.news.is_empty() || self.table.size() <= Comparisons::SMALL;
+        if self.comparisons.begin(now, with, self.config.sync_interval, quiet) {
+            self.stats.comparisons += 1;
             let records = self.table.records().cloned().collect();
             self.send(with, Message::Sync { records, reply_wanted: true }, out);
         }
     }
 
     /// Sends what the other knows less of. Tombstones only where the other believes in the member.
-    fn reply_sync(&self, to: MemberId, theirs: &[Record], out: &mut Outbox) {
+    fn reply_sync(&self, to: MemberId, theirs: &[Arc<Record>], out: &mut Outbox) {
         let theirs: BTreeMap<_, _> = theirs.iter().map(|record| (record.id(), record)).collect();
-        let lacks = |record: &&Record| match theirs.get(&record.id()) {
+        let lacks = |record: &&Arc<Record>| match theirs.get(&record.id()) {
             Some(known) => known != record,
             None => record.status() != MemberStatus::Removed,
         };
@@ -108,20 +150,20 @@ impl Membership {
     }
 
     pub(super) fn gossip(&mut self, out: &mut Outbox) {
-        for to in self.random_members(self.config.gossip_fanout) {
+        for to in self.random_members(self.config.gossip_fanout, |_| true) {
             let updates = self.updates_for(to, false);
             if updates.is_empty() {
                 break;
             }
             self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
         }
-        if self.table.living().next().is_none() {
+        if self.table.size() == 1 {
             self.news = Dissemination::default();
         }
     }
 
     /// News for this member: first what is claimed of itself, so that it can refute at once.
-    pub(super) fn updates_for(&mut self, to: MemberId, introduce: bool) -> Vec<Record> {
+    pub(super) fn updates_for(&mut self, to: MemberId, introduce: bool) -> Vec<Arc<Record>> {
         let mut ids = Vec::new();
         if self.table.get(to).is_some_and(|record| record.claim().is_some()) {
             ids.push(to);
@@ -142,9 +184,27 @@ impl Membership {
         }
     }
 
-    pub(super) fn random_members(&mut self, count: usize) -> Vec<MemberId> {
-        let mut ids: Vec<_> = self.table.living().map(Record::id).collect();
-        let (chosen, _) = ids.partial_shuffle(&mut self.rng, count);
-        chosen.to_vec()
+    /// Up to `count` living members for whom `chosen` holds, each once. Of a large table a few are tried.
+    pub(super) fn random_members(&mut self, count: usize, chosen: impl Fn(&Record) -> bool) -> Vec<MemberId> {
+        let places = self.table.places();
+        let fits = |record: &&Arc<Record>| !record.is_terminal() && chosen(record);
+        if places <= 4 * count {
+            let mut ids: Vec<_> = self.table.others().filter(fits).map(|record| record.id()).collect();
+            let (ids, _) = ids.partial_shuffle(&mut self.rng, count);
+            return ids.to_vec();
+        }
+        let mut ids = Vec::with_capacity(count);
+        for _ in 0..8 * count {
+            let place = self.rng.random_range(0..places);
+            if let Some(record) = self.table.at(place).filter(fits)
+                && !ids.contains(&record.id())
+            {
+                ids.push(record.id());
+                if ids.len() == count {
+                    break;
+                }
+            }
+        }
+        ids
     }
 }

@@ -1,6 +1,7 @@
 //! Getting in: asking the seeds, forming a cluster, and finding lost parts of it later.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -218,9 +219,11 @@ impl Membership {
         self.joining = Joining::default();
     }
 
-    fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Record], out: &mut Outbox) {
+    fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
         for record in records {
-            self.learn(now, record, out);
+            if self.believes(now, None, record, out) {
+                self.learn(now, record, out);
+            }
             if self.phase == Phase::Stopped {
                 return;
             }
@@ -247,6 +250,7 @@ impl Membership {
     fn come_up(&mut self, now: Timestamp, out: &mut Outbox) {
         self.abandon_join();
         self.phase = Phase::Up;
+        self.last_heard = now;
         self.advance(now, Stage::Up, out);
         self.agenda.schedule(Task::Probe, now + self.config.probe_interval);
         self.agenda.schedule(Task::Contact, now + self.config.contact_interval);
@@ -254,10 +258,12 @@ impl Membership {
     }
 
     fn contact(&self, now: Timestamp, out: &mut Outbox) {
-        for address in self.contacts.due(now) {
-            if !self.table.knows_of(address) {
-                self.ask(address.clone(), out);
-            }
+        let mut due: BTreeSet<_> = self.contacts.due(now).collect();
+        for known in self.table.addresses() {
+            due.remove(known);
+        }
+        for address in due {
+            self.ask(address.clone(), out);
         }
     }
 

@@ -1,23 +1,43 @@
 //! Learning: what a merged record sets off, and what this node says of itself.
 
+use alloc::sync::Arc;
+
 use gristmill_messages::MemberId;
+use rand::RngExt;
 
 use super::dissemination::Urgency;
-use super::record::{Record, Stage};
-use super::{Event, Membership, Outbox, QuarantineReason, Task};
+use super::explanation::{Accusation, SuspicionOutcome};
+use super::record::{Record, Stage, Verdict};
+use super::suspicion::Suspicion;
+use super::{Event, Evidence, Membership, Outbox, Phase, QuarantineReason, Refusal, Task};
 use crate::{MemberStatus, Timestamp};
+
+/// How this node came to know something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From another.
+    Heard,
+    /// It accuses by itself.
+    Accused(Evidence),
+    /// It has decided.
+    Judged(QuarantineReason),
+}
+
+/// Of those who hear of a suspicion about so many probe the suspect at once: twice as many as are needed to confirm it
+/// when it is dead, and to tell it when it lives.
+const HASTENED_BY: usize = 6;
 
 impl Membership {
     /// Takes over what a record says better than the table; whether it was news.
-    pub(super) fn learn(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
-        self.learn_because(now, record, None, out)
+    pub(super) fn learn(&mut self, now: Timestamp, record: &Arc<Record>, out: &mut Outbox) -> bool {
+        self.learn_from(now, record, Source::Heard, out)
     }
 
-    pub(super) fn learn_because(
+    pub(super) fn learn_from(
         &mut self,
         now: Timestamp,
-        record: &Record,
-        reason: Option<QuarantineReason>,
+        record: &Arc<Record>,
+        source: Source,
         out: &mut Outbox,
     ) -> bool {
         if record.id() == self.me().id() {
@@ -31,43 +51,101 @@ impl Membership {
         if !merged.changed {
             return false;
         }
-        self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
+        // What a joiner is told by those who let it in is no news to them.
+        if self.phase != Phase::Joining {
+            self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
+        }
         if from.is_none() {
             self.agenda.cancel(Task::Expire(id));
-            self.detector.watch(id, &mut self.rng);
         }
+        let changed = from != Some(to);
         match to {
             MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving => {
-                self.agenda.cancel(Task::Suspicion(id));
-            }
-            MemberStatus::Suspect => {
-                if from != Some(to) || merged.rewritten {
-                    let timeout = self.config.suspicion_timeout(self.table.size());
-                    self.agenda.schedule(Task::Suspicion(id), now + timeout);
+                if self.suspicions.remove(&id).is_some() {
+                    self.agenda.cancel(Task::Suspicion(id));
+                    self.breaker.note_refuted(now, &self.config);
+                    self.refusals.refuted(id);
+                    self.stats.refuted += 1;
+                    if let Some(record) = self.table.get(id) {
+                        let incarnation = record.incarnation();
+                        self.chronicle.ended(id, SuspicionOutcome::Refuted { incarnation, at: now });
+                    }
                 }
             }
+            MemberStatus::Suspect => {
+                if changed || merged.rewritten {
+                    self.agenda.cancel(Task::Suspicion(id));
+                    self.suspicions.insert(id, Suspicion { started: now });
+                    self.chronicle.begin(id);
+                    self.breaker.note_begun(now, &self.config);
+                }
+                self.time_suspicion(id);
+            }
             MemberStatus::Dead => {
-                if from != Some(to) {
+                if changed {
                     self.bury(id, now + self.config.quarantine_ttl);
-                    let by = record.asserted_by().unwrap_or(id);
-                    self.table.set_reason(id, reason.unwrap_or(QuarantineReason::Declared { by }));
+                    let by = record.asserted_by();
+                    let reason = match source {
+                        Source::Judged(reason) => reason,
+                        Source::Heard | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
+                    };
+                    self.table.set_reason(id, reason);
+                    self.chronicle.ended(id, SuspicionOutcome::Dead { by, reason, at: now });
                 }
             }
             MemberStatus::Removed => {
-                if from != Some(to) {
+                if changed {
                     self.bury(id, now + self.config.tombstone_ttl);
+                    self.chronicle.ended(id, SuspicionOutcome::Removed { at: now });
                 }
             }
         }
         self.tell(now, id, from, to, out);
+        if to == MemberStatus::Suspect {
+            self.note_accusers(now, id, source, changed || merged.rewritten, out);
+        }
+        if to == MemberStatus::Dead {
+            self.bound_quarantine(now, out);
+        }
         true
+    }
+
+    /// Remembers who accuses, says so when it is the first, and has the suspect probed by some of those who hear of it.
+    fn note_accusers(&mut self, now: Timestamp, id: MemberId, source: Source, begins: bool, out: &mut Outbox) {
+        let Some(record) = self.table.get(id) else { return };
+        let me = self.me().id();
+        for by in record.authors() {
+            let evidence = match source {
+                Source::Accused(evidence) if *by == me => evidence,
+                _ => Evidence::Reported,
+            };
+            self.chronicle.accused(id, Accusation { by: *by, at: now, evidence });
+        }
+        if begins && let Some(by) = record.asserted_by() {
+            let evidence = if let Source::Accused(evidence) = source { evidence } else { Evidence::Reported };
+            out.event(Event::Suspected { member: id, by, evidence, observed_at: now });
+            self.review_evictions(now, out);
+            let others = u32::try_from(self.table.size()).unwrap_or(u32::MAX);
+            let share = u32::try_from(HASTENED_BY).unwrap_or(u32::MAX).min(others);
+            if source == Source::Heard && self.rng.random_ratio(share, others) {
+                self.detector.hasten(id);
+            }
+        }
     }
 
     /// Neither probed nor suspected any more, and to be forgotten.
     fn bury(&mut self, member: MemberId, until: Timestamp) {
-        for sequence in self.detector.forget(member) {
+        for sequence in self.detector.probes_of(member, false) {
             self.agenda.cancel(Task::ProbeTimeout(sequence));
+            self.agenda.cancel(Task::ProbeEnd(sequence));
         }
+        for (sequence, _) in self.detector.relays_to(member) {
+            self.agenda.cancel(Task::RelayTimeout(sequence));
+        }
+        self.refusals.forget(member);
+        self.doubts.remove(&member);
+        self.agenda.cancel(Task::Doubt(member));
+        self.suspicions.remove(&member);
         self.agenda.cancel(Task::Suspicion(member));
         self.agenda.schedule(Task::Expire(member), until);
     }
@@ -106,16 +184,23 @@ impl Membership {
         if me.stage() == Stage::Removed || !heard.merge(record) {
             return false;
         }
-        // A stage that this node did not write: its id is used by somebody else too.
-        let impostor = heard.stage() > me.stage().max(Stage::Up);
-        if heard.is_terminal() || impostor {
+        if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
             self.evicted(now, &heard, out);
             return true;
+        }
+        // A stage that this node did not write: a lie, or its id is used by somebody else too.
+        if heard.stage() > me.stage().max(Stage::Up) {
+            let (member, from, to) = (me.id(), Some(me.status()), heard.status());
+            out.event(Event::TransitionRefused { member, from, to, reason: Refusal::Forged });
+            return false;
         }
         let suspected = heard.status() == MemberStatus::Suspect;
         let stage = me.stage();
         self.write_me(Record::new(me.member().clone(), heard.incarnation().next(), stage));
         if suspected {
+            // Others did not hear this node: it may be its own fault.
+            self.health.worsen(1);
+            self.stats.refuted_by_me += 1;
             let incarnation = self.me().incarnation();
             out.event(Event::SuspicionRefuted { member: self.me().id(), incarnation, observed_at: now });
         }

@@ -1,6 +1,7 @@
 //! What goes in and out of the machine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -59,6 +60,18 @@ pub enum Input {
         /// Whom.
         member: MemberId,
     },
+    /// The connection to this member was reset and its host refused the next one: its process is gone, the host is not.
+    /// Also: a send failed because its host refused the connection. Say it at once, and again after each further try.
+    Refused {
+        /// Whom.
+        member: MemberId,
+    },
+    /// This node was kept from running for so long, by what the shell has measured: its word about others counts less
+    /// for a while.
+    Lag {
+        /// Beyond what was asked for.
+        by: Duration,
+    },
     /// A handshake met another process at the address of a member.
     Superseded {
         /// Who was expected.
@@ -89,6 +102,8 @@ impl Input {
             Self::JoinRequested { .. } => "JoinRequested",
             Self::Received { .. } => "Received",
             Self::Unreachable { .. } => "Unreachable",
+            Self::Refused { .. } => "Refused",
+            Self::Lag { .. } => "Lag",
             Self::Superseded { .. } => "Superseded",
             Self::Down { .. } => "Down",
             Self::Timer(_) => "Timer",
@@ -116,7 +131,7 @@ pub enum Effect {
         /// How.
         answer: JoinAnswer,
     },
-    /// Send, without waiting; if it fails say `Unreachable`.
+    /// Send, without waiting. If it fails say `Refused` when the host refused the connection, else `Unreachable`.
     Send {
         /// To whom: the connection must prove this id.
         to: MemberId,
@@ -140,7 +155,7 @@ pub enum JoinAnswer {
     /// Known as joining from now on.
     Accepted {
         /// The whole table of the one who accepts, without what is removed.
-        records: Vec<Record>,
+        records: Vec<Arc<Record>>,
     },
     /// The asked node is not up itself.
     NotReady,
@@ -164,15 +179,26 @@ pub enum ContactFailure {
     Refused(String),
 }
 
+/// What became of a ping that one member sent for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PingOutcome {
+    /// It was answered.
+    Reached,
+    /// It was not answered in time. Says that the one who reports is well.
+    Silent,
+    /// The host refused the connection.
+    Refused,
+}
+
 /// What members say to each other. Each carries the digest of the sender's table, or the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Asks for a `PingAck`; introduces the sender by its own record.
+    /// Asks for a `PingAck`; introduces the sender by its own record, unless all seem to know it.
     Ping {
         /// To be repeated in the answer.
         sequence: ProbeSequence,
         /// News.
-        updates: Vec<Record>,
+        updates: Vec<Arc<Record>>,
         /// Of the sender's table.
         digest: TableDigest,
     },
@@ -181,22 +207,62 @@ pub enum Message {
         /// Of the ping.
         sequence: ProbeSequence,
         /// News.
-        updates: Vec<Record>,
+        updates: Vec<Arc<Record>>,
+        /// Of the sender's table.
+        digest: TableDigest,
+    },
+    /// Asks for a ping of a third member on behalf of the sender, and for a `PingReport`.
+    PingRequest {
+        /// To be repeated in the report.
+        sequence: ProbeSequence,
+        /// Whom to ping.
+        target: MemberId,
+        /// Whether the sender's own connection to it was refused.
+        refused: bool,
+        /// News.
+        updates: Vec<Arc<Record>>,
+        /// Of the sender's table.
+        digest: TableDigest,
+    },
+    /// The answer to a `PingRequest`.
+    PingReport {
+        /// Of the request.
+        sequence: ProbeSequence,
+        /// Who was pinged.
+        target: MemberId,
+        /// What became of it.
+        outcome: PingOutcome,
+        /// News.
+        updates: Vec<Arc<Record>>,
         /// Of the sender's table.
         digest: TableDigest,
     },
     /// News.
     Gossip {
         /// News.
-        updates: Vec<Record>,
+        updates: Vec<Arc<Record>>,
         /// Of the sender's table.
         digest: TableDigest,
     },
     /// Anti-entropy: the whole table, or in reply all that the other has not.
     Sync {
         /// Of the sender.
-        records: Vec<Record>,
+        records: Vec<Arc<Record>>,
         /// Whether the receiver sends what the sender lacks.
         reply_wanted: bool,
     },
+}
+
+impl Message {
+    /// The records in it, and the digest unless it is the table itself.
+    pub(super) fn contents(&self) -> (&[Arc<Record>], Option<TableDigest>) {
+        match self {
+            Self::Ping { updates, digest, .. }
+            | Self::PingAck { updates, digest, .. }
+            | Self::PingRequest { updates, digest, .. }
+            | Self::PingReport { updates, digest, .. }
+            | Self::Gossip { updates, digest } => (updates, Some(*digest)),
+            Self::Sync { records, .. } => (records, None),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What is known of one member, and the law by which two such pieces of knowledge become one.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use gristmill_messages::{Incarnation, MemberId};
@@ -41,13 +43,52 @@ pub enum Verdict {
     Removed,
 }
 
-/// A verdict and its author.
+impl Verdict {
+    /// How many authors of it are kept. A suspicion keeps as many as make it expire the soonest: one who raised it and
+    /// the three who confirm it. An end needs no confirmation.
+    const fn authors_kept(self) -> usize {
+        match self {
+            Self::Suspect => Record::MOST_ACCUSERS,
+            Self::Dead | Self::Removed => 1,
+        }
+    }
+}
+
+/// A verdict and one of its authors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim {
     /// What is said.
     pub verdict: Verdict,
-    /// Who said it; of several authors of the same verdict the greatest id is kept, so that all nodes keep the same.
+    /// Who said it; of several authors the smallest id.
     pub by: MemberId,
+}
+
+/// A verdict and those of its authors with the smallest ids, so that all nodes keep the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    verdict: Verdict,
+    /// Ascending, never empty, at most `verdict.authors_kept()`.
+    authors: Vec<MemberId>,
+}
+
+impl Held {
+    /// The greater verdict; of two equal ones the authors of both.
+    fn join(one: Option<Self>, other: Option<&Self>) -> Option<Self> {
+        let Some(mut one) = one else { return other.cloned() };
+        let Some(other) = other else { return Some(one) };
+        match one.verdict.cmp(&other.verdict) {
+            Ordering::Less => return Some(other.clone()),
+            Ordering::Greater => return Some(one),
+            Ordering::Equal => {}
+        }
+        if one.authors != other.authors {
+            one.authors.extend_from_slice(&other.authors);
+            one.authors.sort_unstable();
+            one.authors.dedup();
+            one.authors.truncate(one.verdict.authors_kept());
+        }
+        Some(one)
+    }
 }
 
 /// One member as known: what it wrote of itself, and at most one claim of another about it.
@@ -55,9 +96,12 @@ pub struct Claim {
 /// | part | written by | a newer one is known by |
 /// | --- | --- | --- |
 /// | member, incarnation, stage | the member | stage, then incarnation |
-/// | claim | any member | verdict, then author |
+/// | claim | any member | verdict; of equal ones the authors of both, those with the smallest ids |
 ///
 /// The status follows from both: a suspected record still knows whether its member was up, joining or leaving.
+///
+/// The authors of a suspicion are its accusers: that several members accuse independently is what shortens it, and a
+/// bounded set of the smallest ids is the same on all nodes in whatever order the accusations came.
 ///
 /// Invariant: `Suspect` is claimed against the incarnation in the same record, and never of a member that has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +109,13 @@ pub struct Record {
     member: Member,
     incarnation: Incarnation,
     stage: Stage,
-    claim: Option<Claim>,
+    claim: Option<Held>,
 }
 
 impl Record {
+    /// Accusers that a suspicion keeps.
+    pub const MOST_ACCUSERS: usize = 4;
+
     /// What `member` says of itself.
     #[must_use]
     pub const fn new(member: Member, incarnation: Incarnation, stage: Stage) -> Self {
@@ -79,7 +126,7 @@ impl Record {
     #[must_use]
     pub fn claimed(&self, verdict: Verdict, by: MemberId) -> Self {
         let mut claimed = self.clone();
-        claimed.claim = claimed.claim.max(Some(Claim { verdict, by }));
+        claimed.claim = Held::join(claimed.claim, Some(&Held { verdict, authors: vec![by] }));
         claimed.drop_void_claim();
         claimed
     }
@@ -122,20 +169,27 @@ impl Record {
 
     /// What another says of it.
     #[must_use]
-    pub const fn claim(&self) -> Option<Claim> {
-        self.claim
+    pub fn claim(&self) -> Option<Claim> {
+        let held = self.claim.as_ref()?;
+        Some(Claim { verdict: held.verdict, by: *held.authors.first()? })
+    }
+
+    /// All who are known to claim it, ascending: up to [`Record::MOST_ACCUSERS`] of a suspicion, one of an end.
+    #[must_use]
+    pub fn authors(&self) -> &[MemberId] {
+        self.claim.as_ref().map_or(&[], |held| &held.authors)
     }
 
     /// Who asserts that it is suspect or dead.
     #[must_use]
     pub fn asserted_by(&self) -> Option<MemberId> {
-        self.claim.map(|claim| claim.by)
+        self.claim().map(|claim| claim.by)
     }
 
     /// The status that follows from both parts.
     #[must_use]
     pub fn status(&self) -> MemberStatus {
-        match (self.stage, self.claim.map(|claim| claim.verdict)) {
+        match (self.stage, self.claim.as_ref().map(|held| held.verdict)) {
             (Stage::Removed, _) | (_, Some(Verdict::Removed)) => MemberStatus::Removed,
             (_, Some(Verdict::Dead)) => MemberStatus::Dead,
             (_, Some(Verdict::Suspect)) => MemberStatus::Suspect,
@@ -162,25 +216,31 @@ impl Record {
     /// illegal step changes nothing anywhere). A suspicion lasts as long as the incarnation that it was raised against.
     /// Records of different members do not mix: then nothing changes.
     pub fn merge(&mut self, other: &Self) -> bool {
-        if other.id() != self.id() {
-            return false;
+        let Some(merged) = self.merged(other) else { return false };
+        *self = merged;
+        true
+    }
+
+    /// What [`Record::merge`] makes of this record; `None` when it changes nothing.
+    pub(super) fn merged(&self, other: &Self) -> Option<Self> {
+        if other.id() != self.id() || other == self {
+            return None;
         }
-        let before = (self.incarnation, self.stage, self.claim);
-        let terminal = self.terminal_claim().max(other.terminal_claim());
-        let suspicion = match self.version().cmp(&other.version()) {
-            Ordering::Less => other.claim,
-            Ordering::Equal => self.claim.max(other.claim),
-            Ordering::Greater => self.claim,
-        };
-        let described_newly = self.description().cmp(&other.description()) == Ordering::Less;
-        if described_newly {
-            self.member = other.member.clone();
-            self.incarnation = other.incarnation;
-            self.stage = other.stage;
+        let order = self.version().cmp(&other.version());
+        if self.claim.is_none() && other.claim.is_none() && order == Ordering::Greater {
+            return None;
         }
-        self.claim = terminal.or(suspicion);
-        self.drop_void_claim();
-        described_newly || before != (self.incarnation, self.stage, self.claim)
+        let newer = if self.description().cmp(&other.description()) == Ordering::Less { other } else { self };
+        let terminal = Held::join(self.terminal_claim().cloned(), other.terminal_claim());
+        let claim = terminal.or_else(|| match order {
+            Ordering::Less => other.claim.clone(),
+            Ordering::Equal => Held::join(self.claim.clone(), other.claim.as_ref()),
+            Ordering::Greater => self.claim.clone(),
+        });
+        let mut merged =
+            Self { member: newer.member.clone(), incarnation: newer.incarnation, stage: newer.stage, claim };
+        merged.drop_void_claim();
+        (merged != *self).then_some(merged)
     }
 
     const fn version(&self) -> (Stage, Incarnation) {
@@ -192,13 +252,13 @@ impl Record {
         (self.version(), &self.member.address, &self.member.kinds, self.member.weight)
     }
 
-    fn terminal_claim(&self) -> Option<Claim> {
-        self.claim.filter(|claim| claim.verdict > Verdict::Suspect)
+    fn terminal_claim(&self) -> Option<&Held> {
+        self.claim.as_ref().filter(|held| held.verdict > Verdict::Suspect)
     }
 
     fn drop_void_claim(&mut self) {
         if self.stage == Stage::Removed {
-            self.claim = self.terminal_claim();
+            self.claim = self.claim.take().filter(|held| held.verdict > Verdict::Suspect);
         }
     }
 }
@@ -226,6 +286,18 @@ mod tests {
         assert_eq!(merged(&suspect, &record(3, Stage::Up)).status(), MemberStatus::Suspect);
         assert_eq!(merged(&suspect, &record(4, Stage::Up)), record(4, Stage::Up));
         assert_eq!(merged(&record(4, Stage::Up), &suspect), record(4, Stage::Up));
+    }
+
+    #[test]
+    fn a_suspicion_counts_its_accusers_once_each_and_keeps_the_same_ones_in_any_order() {
+        let accused = |by: &[u128]| {
+            by.iter().fold(record(3, Stage::Up), |record, by| record.claimed(Verdict::Suspect, MemberId::new(*by)))
+        };
+        assert_eq!(accused(&[5, 2, 5]).authors(), [2, 5].map(MemberId::new));
+        assert_eq!(accused(&[7, 6, 5, 4, 3]).authors(), [3, 4, 5, 6].map(MemberId::new));
+        assert_eq!(merged(&accused(&[7, 6]), &accused(&[5, 4, 3])), accused(&[3, 4, 5, 6, 7]));
+        let dead = accused(&[5, 4]).claimed(Verdict::Dead, MemberId::new(9));
+        assert_eq!(dead.authors(), [MemberId::new(9)]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! All records of one node, and the digest that compares two tables.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use gristmill_messages::{MemberId, StableHasher};
 
 use super::event::{QuarantineReason, Refusal};
 use super::record::Record;
-use crate::{Address, MemberStatus, Timestamp};
+use crate::{Address, MemberStatus};
 
 /// A short summary of a table: equal tables have equal digests, and different ones differ but for one chance in 2^64.
 ///
@@ -47,22 +48,22 @@ pub(super) struct Merged {
     pub(super) refused: Option<Refusal>,
 }
 
-/// One other member, and what this node alone remembers of it.
-#[derive(Debug)]
-struct Entry {
-    record: Record,
-    reason: Option<QuarantineReason>,
-    synced_at: Option<Timestamp>,
-}
-
 /// This node's own record and those of at most `capacity - 1` others.
+///
+/// Made for thousands of members, and for thousands of such tables in one process: a record is shared with whoever
+/// else holds the same, and costs a table of its own one pointer. What only few members have is kept beside them.
 ///
 /// A tombstone that has served its time *lapses* before it is forgotten: it says nothing to others any more, and only
 /// keeps this node from admitting the id again while tombstones on other nodes, a little younger, would bury it.
 #[derive(Debug)]
 pub(super) struct Table {
-    me: Record,
-    others: BTreeMap<MemberId, Entry>,
+    me: Arc<Record>,
+    /// By id.
+    others: Vec<Arc<Record>>,
+    /// How many of the others are neither dead nor gone.
+    living: usize,
+    /// Why the dead are dead: one for each of them.
+    reasons: BTreeMap<MemberId, QuarantineReason>,
     lapsed: BTreeMap<MemberId, Address>,
     capacity: usize,
     digest: TableDigest,
@@ -71,42 +72,69 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(me: Record, capacity: usize) -> Self {
         let digest = TableDigest(share(&me));
-        Self { me, others: BTreeMap::new(), lapsed: BTreeMap::new(), capacity, digest }
+        Self {
+            me: Arc::new(me),
+            others: Vec::new(),
+            living: 0,
+            reasons: BTreeMap::new(),
+            lapsed: BTreeMap::new(),
+            capacity,
+            digest,
+        }
     }
 
-    pub(super) const fn me(&self) -> &Record {
+    pub(super) fn me(&self) -> &Record {
         &self.me
     }
 
-    pub(super) fn get(&self, id: MemberId) -> Option<&Record> {
-        if id == self.me.id() { Some(&self.me) } else { self.others.get(&id).map(|entry| &entry.record) }
+    pub(super) fn get(&self, id: MemberId) -> Option<&Arc<Record>> {
+        if id == self.me.id() { Some(&self.me) } else { self.others.get(self.place(id).ok()?) }
     }
 
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+    /// The other at this place of an order that changes only when members come or go.
+    pub(super) fn at(&self, place: usize) -> Option<&Arc<Record>> {
+        self.others.get(place)
+    }
+
+    /// How many places there are.
+    pub(super) const fn places(&self) -> usize {
+        self.others.len()
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
         core::iter::once(&self.me).chain(self.others())
     }
 
-    pub(super) fn others(&self) -> impl Iterator<Item = &Record> {
-        self.others.values().map(|entry| &entry.record)
+    pub(super) fn others(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.others.iter()
     }
 
     /// The others that are neither dead nor gone.
-    pub(super) fn living(&self) -> impl Iterator<Item = &Record> {
+    pub(super) fn living(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.others().filter(|record| !record.is_terminal())
     }
 
-    pub(super) fn living_at(&self, address: &Address) -> Vec<MemberId> {
-        self.living().filter(|record| record.member().address == *address).map(Record::id).collect()
+    /// The dead, with the reason.
+    pub(super) fn dead(&self) -> impl Iterator<Item = (&Arc<Record>, QuarantineReason)> {
+        self.reasons.iter().filter_map(|(id, reason)| Some((self.get(*id)?, *reason)))
     }
 
-    /// Whether anything is remembered of a member at this address, be it dead or removed.
-    pub(super) fn knows_of(&self, address: &Address) -> bool {
-        self.others().map(|record| &record.member().address).chain(self.lapsed.values()).any(|known| known == address)
+    pub(super) fn dead_count(&self) -> usize {
+        self.reasons.len()
+    }
+
+    pub(super) fn living_at(&self, address: &Address) -> Vec<MemberId> {
+        self.living().filter(|record| record.member().address == *address).map(|record| record.id()).collect()
+    }
+
+    /// The addresses of all of whom anything is remembered, dead and removed ones included.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.others().map(|record| &record.member().address).chain(self.lapsed.values())
     }
 
     /// Members that count for timeouts and retransmissions, this one included.
-    pub(super) fn size(&self) -> usize {
-        1 + self.living().count()
+    pub(super) const fn size(&self) -> usize {
+        1 + self.living
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -120,15 +148,16 @@ impl Table {
     /// Replaces the record that this node writes itself.
     pub(super) fn write_me(&mut self, me: Record) {
         self.digest.exchange(share(&self.me), share(&me));
-        self.me = me;
+        self.me = Arc::new(me);
     }
 
     /// Merges what is said of another member. That an unknown one is gone is not worth remembering.
-    pub(super) fn merge(&mut self, incoming: &Record) -> Merged {
+    pub(super) fn merge(&mut self, incoming: &Arc<Record>) -> Merged {
         let to = incoming.status();
         let none = Merged { changed: false, rewritten: false, from: None, to, refused: None };
         let full = self.is_full();
-        let Some(entry) = self.others.get_mut(&incoming.id()) else {
+        let place = self.place(incoming.id());
+        let Some(known) = place.ok().and_then(|place| self.others.get_mut(place)) else {
             if to == MemberStatus::Removed {
                 return none;
             }
@@ -137,24 +166,34 @@ impl Table {
             }
             self.lapsed.remove(&incoming.id());
             self.digest.exchange(0, share(incoming));
-            let entry = Entry { record: incoming.clone(), reason: None, synced_at: None };
-            self.others.insert(incoming.id(), entry);
+            self.living += usize::from(!incoming.is_terminal());
+            self.others.insert(place.unwrap_or_else(|place| place), Arc::clone(incoming));
             return Merged { changed: true, rewritten: true, ..none };
         };
-        let (from, was) = (entry.record.status(), entry.record.incarnation());
-        let refused = refusal(&entry.record, incoming);
-        let old = share(&entry.record);
-        let changed = entry.record.merge(incoming);
-        self.digest.exchange(old, share(&entry.record));
-        let rewritten = entry.record.incarnation() != was;
-        Merged { changed, rewritten, from: Some(from), to: entry.record.status(), refused }
+        let from = known.status();
+        let refused = refusal(known, incoming);
+        let Some(merged) = known.merged(incoming) else {
+            return Merged { from: Some(from), to: from, refused, ..none };
+        };
+        let to = merged.status();
+        let rewritten = merged.incarnation() != known.incarnation();
+        self.digest.exchange(share(known), share(&merged));
+        self.living -= usize::from(merged.is_terminal() && !known.is_terminal());
+        *known = if merged == **incoming { Arc::clone(incoming) } else { Arc::new(merged) };
+        if to != MemberStatus::Dead {
+            self.reasons.remove(&incoming.id());
+        }
+        Merged { changed: true, rewritten, from: Some(from), to, refused }
     }
 
     /// The record is gone; its id is remembered until it is forgotten.
     pub(super) fn lapse(&mut self, id: MemberId) {
-        if let Some(entry) = self.others.remove(&id) {
-            self.digest.exchange(share(&entry.record), 0);
-            self.lapsed.insert(id, entry.record.member().address.clone());
+        if let Ok(place) = self.place(id) {
+            let record = self.others.remove(place);
+            self.digest.exchange(share(&record), 0);
+            self.living -= usize::from(!record.is_terminal());
+            self.reasons.remove(&id);
+            self.lapsed.insert(id, record.member().address.clone());
         }
     }
 
@@ -170,31 +209,31 @@ impl Table {
         self.lapsed.remove(&id);
     }
 
+    /// Why this member is dead.
     pub(super) fn set_reason(&mut self, id: MemberId, reason: QuarantineReason) {
-        if let Some(entry) = self.others.get_mut(&id) {
-            entry.reason = Some(reason);
-        }
+        self.reasons.insert(id, reason);
     }
 
     pub(super) fn reason(&self, id: MemberId) -> Option<QuarantineReason> {
-        self.others.get(&id).and_then(|entry| entry.reason)
-    }
-
-    /// When tables were last compared in full with this member.
-    pub(super) fn synced_at(&self, id: MemberId) -> Option<Timestamp> {
-        self.others.get(&id).and_then(|entry| entry.synced_at)
-    }
-
-    pub(super) fn set_synced_at(&mut self, id: MemberId, now: Timestamp) {
-        if let Some(entry) = self.others.get_mut(&id) {
-            entry.synced_at = Some(now);
-        }
+        self.reasons.get(&id).copied()
     }
 
     pub(super) fn check_invariants(&self) {
-        assert!(!self.others.contains_key(&self.me.id()), "this node is no other");
-        let recomputed = self.records().map(share).fold(0, u64::wrapping_add);
+        assert!(self.others.is_sorted_by(|one, next| one.id() < next.id()), "each once, by id");
+        assert!(self.place(self.me.id()).is_err(), "this node is no other");
+        assert_eq!(self.living, self.living().count(), "the living are counted");
+        let dead = |record: &&Arc<Record>| record.status() == MemberStatus::Dead;
+        assert!(
+            self.others().filter(dead).map(|record| record.id()).eq(self.reasons.keys().copied()),
+            "the dead have died of something"
+        );
+        let recomputed = self.records().map(|record| share(record)).fold(0, u64::wrapping_add);
         assert_eq!(self.digest.0, recomputed, "the digest follows the records");
+    }
+
+    /// Where this other is, or would be.
+    fn place(&self, id: MemberId) -> Result<usize, usize> {
+        self.others.binary_search_by_key(&id, |record| record.id())
     }
 }
 
@@ -251,18 +290,22 @@ mod tests {
     use crate::Member;
     use gristmill_messages::Incarnation;
 
-    fn record(id: u128, incarnation: u64, stage: Stage) -> Record {
-        Record::new(Member::new(MemberId::new(id), "a:1", []), Incarnation::new(incarnation), stage)
+    fn record(id: u128, incarnation: u64, stage: Stage) -> Arc<Record> {
+        Arc::new(Record::new(Member::new(MemberId::new(id), "a:1", []), Incarnation::new(incarnation), stage))
+    }
+
+    fn table(me: &Record, capacity: usize) -> Table {
+        Table::new(me.clone(), capacity)
     }
 
     #[test]
     fn the_digest_is_the_same_in_every_order_and_on_every_node() {
         let records = [record(1, 1, Stage::Up), record(2, 1, Stage::Leaving), record(3, 4, Stage::Joining)];
         let [one, two, three] = &records;
-        let mut first = Table::new(one.clone(), 10);
+        let mut first = table(one, 10);
         first.merge(two);
         first.merge(three);
-        let mut second = Table::new(three.clone(), 10);
+        let mut second = table(three, 10);
         second.merge(one);
         second.merge(two);
         assert_eq!(first.digest(), second.digest());
@@ -271,16 +314,16 @@ mod tests {
 
     #[test]
     fn the_digest_tells_exchanged_states_apart() {
-        let mut one = Table::new(record(1, 1, Stage::Up), 10);
+        let mut one = table(&record(1, 1, Stage::Up), 10);
         one.merge(&record(2, 1, Stage::Leaving));
-        let mut other = Table::new(record(1, 1, Stage::Leaving), 10);
+        let mut other = table(&record(1, 1, Stage::Leaving), 10);
         other.merge(&record(2, 1, Stage::Up));
         assert_ne!(one.digest(), other.digest());
     }
 
     #[test]
     fn a_tombstone_and_an_unknown_member_have_the_same_digest() {
-        let mut table = Table::new(record(1, 1, Stage::Up), 10);
+        let mut table = table(&record(1, 1, Stage::Up), 10);
         let before = table.digest();
         table.merge(&record(2, 1, Stage::Up));
         table.merge(&record(2, 2, Stage::Removed));
@@ -291,8 +334,8 @@ mod tests {
 
     #[test]
     fn only_a_later_version_is_an_attempt_to_come_back() {
-        let mut table = Table::new(record(1, 1, Stage::Up), 10);
-        table.merge(&record(2, 3, Stage::Up).claimed(Verdict::Dead, MemberId::new(1)));
+        let mut table = table(&record(1, 1, Stage::Up), 10);
+        table.merge(&Arc::new(record(2, 3, Stage::Up).claimed(Verdict::Dead, MemberId::new(1))));
         assert_eq!(table.merge(&record(2, 3, Stage::Up)).refused, None);
         let attempt = table.merge(&record(2, 4, Stage::Up));
         assert_eq!((attempt.refused, attempt.to), (Some(Refusal::Final), MemberStatus::Dead));
@@ -300,9 +343,20 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses_newcomers_only() {
-        let mut table = Table::new(record(1, 1, Stage::Up), 2);
+        let mut table = table(&record(1, 1, Stage::Up), 2);
         assert!(table.merge(&record(2, 1, Stage::Up)).changed);
         assert_eq!(table.merge(&record(3, 1, Stage::Up)).refused, Some(Refusal::TableFull));
         assert!(table.merge(&record(2, 2, Stage::Leaving)).changed);
+    }
+
+    #[test]
+    fn a_record_that_came_is_shared_and_not_copied() {
+        let mut table = table(&record(1, 1, Stage::Up), 10);
+        let (joining, up) = (record(2, 1, Stage::Joining), record(2, 2, Stage::Up));
+        table.merge(&joining);
+        table.merge(&up);
+        assert!(table.get(MemberId::new(2)).is_some_and(|known| Arc::ptr_eq(known, &up)));
+        table.merge(&record(2, 2, Stage::Up));
+        assert!(table.get(MemberId::new(2)).is_some_and(|known| Arc::ptr_eq(known, &up)));
     }
 }

@@ -7,6 +7,9 @@ use core::time::Duration;
 use super::*;
 use crate::{Address, RequestId};
 
+mod evidence;
+mod lies;
+
 const ME: MemberId = MemberId::new(1);
 const B: MemberId = MemberId::new(2);
 const C: MemberId = MemberId::new(3);
@@ -25,6 +28,10 @@ fn member(id: MemberId) -> Member {
 
 fn record(id: MemberId, incarnation: u64, stage: Stage) -> Record {
     Record::new(member(id), Incarnation::new(incarnation), stage)
+}
+
+fn shared(records: impl IntoIterator<Item = Record>) -> Vec<Arc<Record>> {
+    records.into_iter().map(Arc::new).collect()
 }
 
 fn dead(id: MemberId, by: MemberId) -> Record {
@@ -74,12 +81,13 @@ impl Node {
     /// Gossip whose sender agrees with this node, so that no comparison of tables follows.
     fn gossip(&mut self, milliseconds: u64, from: MemberId, updates: Vec<Record>) {
         let digest = self.membership.digest();
-        self.receive(milliseconds, from, Message::Gossip { updates, digest });
+        self.receive(milliseconds, from, Message::Gossip { updates: shared(updates), digest });
     }
 
     fn ping(&mut self, milliseconds: u64, from: MemberId, updates: Vec<Record>) {
         let digest = self.membership.digest();
-        self.receive(milliseconds, from, Message::Ping { sequence: ProbeSequence::new(9), updates, digest });
+        let (sequence, updates) = (ProbeSequence::new(9), shared(updates));
+        self.receive(milliseconds, from, Message::Ping { sequence, updates, digest });
     }
 
     /// Fires the timer that is set, whenever it was to fire.
@@ -158,9 +166,9 @@ fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing
     let inputs = || {
         [
             Input::Discovered { addresses: vec!["host:9".into()] },
-            answered("host:9", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] }),
+            answered("host:9", JoinAnswer::Accepted { records: shared([record(B, 1, Stage::Up)]) }),
             unreachable("host:9"),
-            Input::Received { from: B, message: Message::Sync { records: vec![dead(ME, B)], reply_wanted: true } },
+            Input::Received { from: B, message: Message::Sync { records: shared([dead(ME, B)]), reply_wanted: true } },
             Input::Unreachable { member: B },
             Input::Superseded { old: B, by: C },
             Input::Down { member: B },
@@ -238,12 +246,13 @@ fn the_first_seed_forms_when_one_round_of_the_others_has_no_cluster() {
 fn the_first_seed_joins_when_another_has_a_cluster() {
     let mut node = Node::new();
     node.input(0, start(&["host:1", "host:2", "host:3"]));
-    node.input(1, answered("host:3", JoinAnswer::Accepted { records: vec![record(C, 1, Stage::Up)] }));
+    node.input(1, answered("host:3", JoinAnswer::Accepted { records: shared([record(C, 1, Stage::Up)]) }));
     node.input(2, unreachable("host:2"));
     assert_eq!(node.membership.phase(), Phase::Joining);
     node.ping(3, C, vec![record(C, 1, Stage::Up)]);
     assert_eq!(node.events.last(), Some(&Event::Joined));
-    let updates = vec![record(ME, 1, Stage::Up), record(C, 1, Stage::Up)];
+    // C itself and those who let it in know of C.
+    let updates = shared([record(ME, 1, Stage::Up)]);
     let sequence = ProbeSequence::new(9);
     assert_eq!(node.sent(), [(C, Message::PingAck { sequence, updates, digest: node.membership.digest() })]);
 }
@@ -264,7 +273,7 @@ fn a_later_seed_waits_for_each_seed_before_it() {
 
 #[test]
 fn a_joiner_is_not_up_before_a_ping_and_an_acceptance_whichever_comes_first() {
-    let accepted = || answered("host:2", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] });
+    let accepted = || answered("host:2", JoinAnswer::Accepted { records: shared([record(B, 1, Stage::Up)]) });
     let mut node = Node::new();
     node.input(0, start(&["host:2"]));
     assert_eq!(
@@ -343,7 +352,7 @@ fn a_node_that_gives_up_names_the_last_answer_of_each_seed() {
 fn a_joiner_that_no_member_reaches_gives_up() {
     let mut node = Node::new();
     node.input(0, start(&["host:2"]));
-    node.input(1, answered("host:2", JoinAnswer::Accepted { records: vec![record(B, 1, Stage::Up)] }));
+    node.input(1, answered("host:2", JoinAnswer::Accepted { records: shared([record(B, 1, Stage::Up)]) }));
     node.run_to(10_000);
     assert_eq!(node.events.last(), Some(&Event::JoinFailed(JoinError::NotReached)));
 }
@@ -369,10 +378,10 @@ fn an_accepted_joiner_is_registered_told_all_and_pinged_at_once() {
     let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
     let joiner = record(C, 0, Stage::Joining);
     let answer = node.request(10, joiner.clone());
-    let records = vec![record(ME, 1, Stage::Up), record(B, 1, Stage::Up), joiner.clone()];
+    let records = shared([record(ME, 1, Stage::Up), record(B, 1, Stage::Up), joiner.clone()]);
     assert_eq!(answer, JoinAnswer::Accepted { records });
     assert_eq!(node.events, [changed(C, None, MemberStatus::Joining, 10)]);
-    let updates = vec![record(ME, 1, Stage::Up), joiner];
+    let updates = shared([record(ME, 1, Stage::Up), joiner]);
     let digest = node.membership.digest();
     assert_eq!(node.sent(), [(C, Message::Ping { sequence: ProbeSequence::new(1), updates, digest })]);
     assert!(node.membership.active().iter().all(|member| member.id != C), "a joiner owns no keys");
@@ -448,7 +457,8 @@ fn an_unanswered_probe_makes_suspect_and_an_expired_suspicion_dead() {
     node.run_to(1499);
     assert_eq!(node.events, []);
     node.run_to(1500);
-    assert_eq!(node.events, [changed(B, Some(MemberStatus::Up), MemberStatus::Suspect, 1500)]);
+    let suspected = Event::Suspected { member: B, by: ME, evidence: Evidence::ProbeUnanswered, observed_at: at(1500) };
+    assert_eq!(node.events, [changed(B, Some(MemberStatus::Up), MemberStatus::Suspect, 1500), suspected]);
     assert_eq!(node.membership.active().len(), 2);
     assert_eq!(node.membership.blocked(), []);
     node.run_to(5499);
@@ -480,7 +490,7 @@ fn a_suspect_is_told_first_of_all_so_that_it_can_refute() {
         Message::Ping { updates, .. } => updates.into_iter().next(),
         _ => None,
     });
-    assert_eq!(first, Some(suspect(B, 1, ME)));
+    assert_eq!(first, Some(Arc::new(suspect(B, 1, ME))));
 }
 
 // proves MG-2.2
@@ -519,7 +529,7 @@ fn a_suspected_node_refutes_in_its_next_words() {
     assert_eq!(node.events, [Event::SuspicionRefuted { member: ME, incarnation, observed_at }]);
     let answer = node.sent().pop();
     let Some((B, Message::PingAck { updates, .. })) = answer else { panic!("{answer:?}") };
-    assert_eq!(updates, [record(ME, 2, Stage::Up)]);
+    assert_eq!(updates, shared([record(ME, 2, Stage::Up)]));
 }
 
 #[test]
@@ -536,7 +546,7 @@ fn a_node_that_hears_that_it_is_dead_stops_and_says_by_whom() {
 fn a_dead_member_that_speaks_is_told_and_nothing_of_it_is_believed() {
     let mut node = Node::knowing(&[dead(B, C)]);
     node.ping(10, B, vec![record(B, 9, Stage::Up), dead(C, B)]);
-    let message = Message::Gossip { updates: vec![dead(B, C)], digest: node.membership.digest() };
+    let message = Message::Gossip { updates: shared([dead(B, C)]), digest: node.membership.digest() };
     assert_eq!(node.sent(), [(B, message)]);
     assert_eq!((node.status(B), node.status(C)), (Some(MemberStatus::Dead), None));
     node.gossip(20, B, vec![]);
@@ -634,7 +644,7 @@ fn news_of_one_member_reach_third_members() {
     let told: Vec<_> = node.sent().into_iter().map(|(to, _)| to).collect();
     assert!(told.contains(&C));
     assert!(node.sent().iter().all(
-        |(_, message)| matches!(message, Message::Gossip { updates, .. } if *updates == [record(B, 2, Stage::Leaving)])
+        |(_, message)| matches!(message, Message::Gossip { updates, .. } if *updates == shared([record(B, 2, Stage::Leaving)]))
     ));
 }
 
@@ -651,7 +661,7 @@ fn a_different_digest_leads_to_a_comparison_of_tables_once_in_an_interval() {
     let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
     let differing = || Message::Gossip { updates: vec![], digest: TableDigest::new(7) };
     node.receive(10, B, differing());
-    let records = vec![record(ME, 1, Stage::Up), record(B, 1, Stage::Up)];
+    let records = shared([record(ME, 1, Stage::Up), record(B, 1, Stage::Up)]);
     assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: true })]);
     node.receive(500, B, differing());
     assert_eq!(node.sent(), []);
@@ -665,12 +675,12 @@ fn the_answer_to_a_table_is_what_the_other_knows_less_of() {
     let gone = record(MemberId::new(4), 3, Stage::Removed);
     let known = record(MemberId::new(4), 1, Stage::Up);
     let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 2, Stage::Up), known.clone()]);
-    node.gossip(0, B, vec![gone.clone()]);
-    let theirs = vec![record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known];
+    node.gossip(0, gone.id(), vec![gone.clone()]);
+    let theirs = shared([record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known]);
     node.receive(10, B, Message::Sync { records: theirs, reply_wanted: true });
-    let records = vec![record(C, 2, Stage::Up), gone];
+    let records = shared([record(C, 2, Stage::Up), gone]);
     assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: false })]);
-    let theirs = vec![record(B, 1, Stage::Up), record(C, 2, Stage::Up), record(ME, 1, Stage::Up)];
+    let theirs = shared([record(B, 1, Stage::Up), record(C, 2, Stage::Up), record(ME, 1, Stage::Up)]);
     node.receive(20, B, Message::Sync { records: theirs, reply_wanted: true });
     assert_eq!(node.sent(), [], "equal tables need no answer");
 }
@@ -698,7 +708,7 @@ fn a_leave_is_said_to_all_at_once_and_again_when_it_is_complete() {
     let told = |node: &Node, expected: &Record| {
         let mut to: Vec<_> = node.sent().iter().map(|(to, _)| *to).collect();
         to.sort_unstable();
-        let tells = |message: &Message| matches!(message, Message::Gossip { updates, .. } if updates[0] == *expected);
+        let tells = |message: &Message| matches!(message, Message::Gossip { updates, .. } if *updates[0] == *expected);
         to == [B, C] && node.sent().iter().all(|(_, message)| tells(message))
     };
     node.input(100, Input::Leave);
@@ -731,7 +741,7 @@ fn a_node_that_leaves_answers_pings_with_its_leave() {
     node.membership.news = Dissemination::default();
     node.ping(10, B, vec![dead(ME, B)]);
     let Some((B, Message::PingAck { updates, .. })) = node.sent().pop() else { panic!("{:?}", node.effects) };
-    assert_eq!(updates, [record(ME, 3, Stage::Removed)], "and does not mind being called dead");
+    assert_eq!(updates, shared([record(ME, 3, Stage::Removed)]), "and does not mind being called dead");
 }
 
 #[test]
@@ -750,5 +760,7 @@ fn a_later_life_under_the_same_id_is_told_apart() {
     node.gossip(10, B, vec![record(ME, 7, Stage::Up)]);
     assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up), "this node writes its record, nobody else");
     node.gossip(20, B, vec![record(ME, 9, Stage::Leaving)]);
-    assert_eq!(node.events.last(), Some(&Event::Evicted { by: None }));
+    let (from, to, reason) = (Some(MemberStatus::Up), MemberStatus::Leaving, Refusal::Forged);
+    assert_eq!(node.events, [Event::TransitionRefused { member: ME, from, to, reason }]);
+    assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up));
 }

@@ -1,7 +1,7 @@
 //! Records and messages as they cross the wire, and what is refused there.
 //!
-//! The wire carries statements, each by one author. A record travels as the member's own statement, followed, if there
-//! is a claim about it, by that claim: the same id, the status, the author, and nothing else.
+//! The wire carries statements. A record travels as the member's own statement, followed, if there
+//! is a claim about it, by that claim: the same id, the status, its authors, and nothing else.
 //!
 //! | field of `MemberRecord` | own statement | claim |
 //! | --- | --- | --- |
@@ -9,7 +9,7 @@
 //! | `address`, `kinds`, `weight` | set | empty, ignored |
 //! | `incarnation` | of the statement | of the statement before it |
 //! | `status` | `JOINING`, `UP`, `LEAVING`, `REMOVED` | `SUSPECT`, `DEAD`, `REMOVED` |
-//! | `asserted_by` | empty | 16 bytes |
+//! | `asserted_by` | empty | 16 bytes for each author, at most four |
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,7 +20,7 @@ use core::time::Duration;
 use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, InvalidId, MemberId};
 
-use super::{Claim, Config, JoinAnswer, Message, ProbeSequence, Record, Stage, TableDigest, Verdict};
+use super::{Claim, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict};
 use crate::{KindName, Member};
 
 /// Limits on what a peer may send; far above what a cluster needs, far below what hurts.
@@ -28,6 +28,8 @@ const MAX_STATEMENTS: usize = 2 * Config::MOST_MEMBERS;
 const MAX_ADDRESS: usize = 512;
 const MAX_KINDS: usize = 4096;
 const MAX_KIND: usize = 256;
+/// Bytes of an id.
+const AUTHOR: usize = 16;
 
 /// What a peer sent is no membership message. The peer's fault; nothing was changed; the same bytes never succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,9 @@ pub enum WireError {
     /// An answer to a join that is none.
     #[error("answer {0} to a join")]
     Answer(i32),
+    /// A report of a ping that says nothing of it.
+    #[error("outcome {0} of a ping")]
+    Outcome(i32),
 }
 
 impl From<&Record> for wire::JoinRequest {
@@ -81,7 +86,8 @@ impl TryFrom<wire::JoinRequest> for Record {
     type Error = WireError;
 
     fn try_from(request: wire::JoinRequest) -> Result<Self, WireError> {
-        decode(request.joiner.into_iter().collect())?.pop().ok_or(WireError::NoJoiner)
+        let joiner = decode(request.joiner.into_iter().collect())?.pop().ok_or(WireError::NoJoiner)?;
+        Ok(Arc::unwrap_or_clone(joiner))
     }
 }
 
@@ -120,13 +126,17 @@ impl TryFrom<wire::JoinResponse> for JoinAnswer {
     }
 }
 
-/// A message of any of its four wire types, for the shell to send under that type's name.
+/// A message of any of its wire types, for the shell to send under that type's name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WireMessage {
     /// As named.
     Ping(wire::Ping),
     /// As named.
     PingAck(wire::PingAck),
+    /// As named.
+    PingRequest(wire::PingRequest),
+    /// As named.
+    PingReport(wire::PingReport),
     /// As named.
     Gossip(wire::MembershipGossip),
     /// As named.
@@ -143,6 +153,22 @@ impl From<&Message> for WireMessage {
             }),
             Message::PingAck { sequence, updates, digest } => Self::PingAck(wire::PingAck {
                 sequence: sequence.get(),
+                updates: encode(updates),
+                table_digest: digest.get(),
+            }),
+            Message::PingRequest { sequence, target, refused, updates, digest } => {
+                Self::PingRequest(wire::PingRequest {
+                    sequence: sequence.get(),
+                    target: id_bytes(*target),
+                    refused: *refused,
+                    updates: encode(updates),
+                    table_digest: digest.get(),
+                })
+            }
+            Message::PingReport { sequence, target, outcome, updates, digest } => Self::PingReport(wire::PingReport {
+                sequence: sequence.get(),
+                target: id_bytes(*target),
+                outcome: wire::ping_report::Outcome::from(*outcome).into(),
                 updates: encode(updates),
                 table_digest: digest.get(),
             }),
@@ -180,6 +206,51 @@ impl TryFrom<wire::PingAck> for Message {
     }
 }
 
+impl From<PingOutcome> for wire::ping_report::Outcome {
+    fn from(outcome: PingOutcome) -> Self {
+        match outcome {
+            PingOutcome::Reached => Self::Reached,
+            PingOutcome::Silent => Self::Silent,
+            PingOutcome::Refused => Self::Refused,
+        }
+    }
+}
+
+impl TryFrom<wire::PingRequest> for Message {
+    type Error = WireError;
+
+    fn try_from(request: wire::PingRequest) -> Result<Self, WireError> {
+        Ok(Self::PingRequest {
+            sequence: ProbeSequence::new(request.sequence),
+            target: MemberId::try_from(request.target.as_ref())?,
+            refused: request.refused,
+            updates: decode(request.updates)?,
+            digest: TableDigest::new(request.table_digest),
+        })
+    }
+}
+
+impl TryFrom<wire::PingReport> for Message {
+    type Error = WireError;
+
+    fn try_from(report: wire::PingReport) -> Result<Self, WireError> {
+        use wire::ping_report::Outcome;
+        let outcome = match Outcome::try_from(report.outcome) {
+            Ok(Outcome::Reached) => PingOutcome::Reached,
+            Ok(Outcome::Silent) => PingOutcome::Silent,
+            Ok(Outcome::Refused) => PingOutcome::Refused,
+            Ok(Outcome::Unspecified) | Err(_) => return Err(WireError::Outcome(report.outcome)),
+        };
+        Ok(Self::PingReport {
+            sequence: ProbeSequence::new(report.sequence),
+            target: MemberId::try_from(report.target.as_ref())?,
+            outcome,
+            updates: decode(report.updates)?,
+            digest: TableDigest::new(report.table_digest),
+        })
+    }
+}
+
 impl TryFrom<wire::MembershipGossip> for Message {
     type Error = WireError;
 
@@ -196,7 +267,7 @@ impl TryFrom<wire::MembershipSync> for Message {
     }
 }
 
-fn encode(records: &[Record]) -> Vec<wire::MemberRecord> {
+fn encode(records: &[Arc<Record>]) -> Vec<wire::MemberRecord> {
     records.iter().flat_map(|record| core::iter::once(own_statement(record)).chain(claim_statement(record))).collect()
 }
 
@@ -220,7 +291,7 @@ fn own_statement(record: &Record) -> wire::MemberRecord {
 }
 
 fn claim_statement(record: &Record) -> Option<wire::MemberRecord> {
-    let Claim { verdict, by } = record.claim()?;
+    let Claim { verdict, .. } = record.claim()?;
     let status = match verdict {
         Verdict::Suspect => wire::MemberStatus::Suspect,
         Verdict::Dead => wire::MemberStatus::Dead,
@@ -230,7 +301,7 @@ fn claim_statement(record: &Record) -> Option<wire::MemberRecord> {
         member_id: id_bytes(record.id()),
         incarnation: record.incarnation().get(),
         status: status.into(),
-        asserted_by: id_bytes(by),
+        asserted_by: record.authors().iter().flat_map(|author| author.to_bytes()).collect(),
         ..wire::MemberRecord::default()
     })
 }
@@ -239,7 +310,7 @@ fn id_bytes(id: MemberId) -> prost::bytes::Bytes {
     prost::bytes::Bytes::copy_from_slice(&id.to_bytes())
 }
 
-fn decode(statements: Vec<wire::MemberRecord>) -> Result<Vec<Record>, WireError> {
+fn decode(statements: Vec<wire::MemberRecord>) -> Result<Vec<Arc<Record>>, WireError> {
     within("records", statements.len(), MAX_STATEMENTS)?;
     let mut records: Vec<Record> = Vec::with_capacity(statements.len());
     for statement in statements {
@@ -253,10 +324,14 @@ fn decode(statements: Vec<wire::MemberRecord>) -> Result<Vec<Record>, WireError>
                     && record.incarnation() == Incarnation::new(statement.incarnation)
             });
             let accused = accused.ok_or(WireError::LoneClaim { member })?;
-            *accused = accused.claimed(verdict(statement.status)?, MemberId::try_from(statement.asserted_by.as_ref())?);
+            let verdict = verdict(statement.status)?;
+            within("asserted_by", statement.asserted_by.len(), Record::MOST_ACCUSERS * AUTHOR)?;
+            for author in statement.asserted_by.chunks(AUTHOR) {
+                *accused = accused.claimed(verdict, MemberId::try_from(author)?);
+            }
         }
     }
-    Ok(records)
+    Ok(records.into_iter().map(Arc::new).collect())
 }
 
 fn own_record(statement: wire::MemberRecord) -> Result<Record, WireError> {

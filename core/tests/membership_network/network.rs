@@ -284,7 +284,7 @@ impl Network {
                     return;
                 }
                 if self.nodes[&to].crashed {
-                    return self.input(from, Input::Unreachable { member: id(to) });
+                    return self.input(from, Input::Refused { member: id(to) });
                 }
                 self.input(to, Input::Received { from: id(from), message });
             }
