@@ -116,7 +116,8 @@ impl History {
     ) -> Result<Duration, Violation> {
         let mut slowest = Duration::ZERO;
         for observer in observers {
-            let fail = |what| Err(Violation::new(Rule::Complete, format!("{observer} {what} that {member} is no more")));
+            let fail =
+                |what| Err(Violation::new(Rule::Complete, format!("{observer} {what} that {member} is no more")));
             match self.learned(observer, member, since) {
                 None => return fail("does not know".to_owned()),
                 Some(at) if at - since > limit => return fail(format!("knows only after {:?}", at - since)),

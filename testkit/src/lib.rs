@@ -30,6 +30,7 @@ mod grain;
 mod history;
 mod message;
 mod node;
+mod turmoil;
 mod wire;
 
 pub use cluster::{TestCluster, TestClusterBuilder};
@@ -37,3 +38,4 @@ pub use grain::{Probe, TestGrain};
 pub use history::{Entry, History, InvalidObservation, Observation, Rule, Violation};
 pub use message::{Add, Fail, Forward, Panic, Said, Say, Stop, Total, Wait};
 pub use node::TestNode;
+pub use turmoil::{TurmoilHost, TurmoilNetwork};

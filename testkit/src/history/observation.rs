@@ -186,11 +186,9 @@ fn parse(line: &str) -> Option<Observation> {
         "evicted" => Observation::Evicted,
         "fenced" => Observation::Fenced,
         "ended" => Observation::Ended,
-        "answered" => Observation::Answered {
-            grain: next(&mut words)?,
-            activation: next(&mut words)?,
-            turn: next(&mut words)?,
-        },
+        "answered" => {
+            Observation::Answered { grain: next(&mut words)?, activation: next(&mut words)?, turn: next(&mut words)? }
+        }
         "failed" => {
             Observation::Failed { grain: next(&mut words)?, reason: words.by_ref().collect::<Vec<_>>().join(" ") }
         }

@@ -122,23 +122,29 @@ impl Cluster {
     /// Waits until the process on a host has seen this.
     pub(crate) fn sees(&self, host: usize, what: &str, mut is_it: impl FnMut(&Observation) -> bool) {
         let name = self.name(host);
-        self.eventually(&format!("{name} sees: {what}"), |history| history.of(name).find(|entry| is_it(&entry.seen)).map(drop));
+        self.eventually(&format!("{name} sees: {what}"), |history| {
+            history.of(name).find(|entry| is_it(&entry.seen)).map(drop)
+        });
     }
 
     /// Waits until the process on a host has seen this status of a member.
     pub(crate) fn sees_status(&self, host: usize, of: MemberId, status: MemberStatus) {
-        self.sees(host, &format!("{of} is {status}"), |seen| {
-            matches!(seen, Observation::Status { member, to, .. } if *member == of && *to == status)
-        });
+        self.sees(
+            host,
+            &format!("{of} is {status}"),
+            |seen| matches!(seen, Observation::Status { member, to, .. } if *member == of && *to == status),
+        );
     }
 
     /// Waits until what runs on these hosts is the topology that each of them sees.
     pub(crate) fn agree(&self, hosts: &[usize]) {
-        let mut members: Vec<String> = hosts.iter().map(|host| format!("{}={}", address(*host), self.id(*host))).collect();
+        let mut members: Vec<String> =
+            hosts.iter().map(|host| format!("{}={}", address(*host), self.id(*host))).collect();
         members.sort_unstable();
         let members = members.join(" ");
         for host in hosts {
-            self.node(*host).eventually("topology", |seen| seen.split_once(' ').is_some_and(|(_, seen)| seen == members));
+            self.node(*host)
+                .eventually("topology", |seen| seen.split_once(' ').is_some_and(|(_, seen)| seen == members));
         }
     }
 

@@ -84,7 +84,9 @@ fn who_is_mute_or_deaf_goes_and_nobody_else() {
         cluster.sees(4, "it is told", |seen| *seen == Observation::Evicted);
         let history = cluster.end(&[1, 2, 3]);
         for gone in [mute, deaf] {
-            history.everybody_knows([1, 2, 3].map(|host| cluster.name(host)), gone, Duration::ZERO, A_WHILE * 20).unwrap();
+            history
+                .everybody_knows([1, 2, 3].map(|host| cluster.name(host)), gone, Duration::ZERO, A_WHILE * 20)
+                .unwrap();
         }
         history.nobody_was_buried_alive(healthy).unwrap();
     });

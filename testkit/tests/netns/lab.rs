@@ -66,7 +66,8 @@ impl Lab {
     /// Cuts both directions between each of these and each of those.
     pub(crate) fn partition(&self, these: &[usize], those: &[usize]) {
         let mut cuts = String::new();
-        for (one, other) in these.iter().flat_map(|one| those.iter().map(move |other| (address(*one), address(*other)))) {
+        for (one, other) in these.iter().flat_map(|one| those.iter().map(move |other| (address(*one), address(*other))))
+        {
             write!(cuts, "{one} . {other}, {other} . {one}, ").unwrap();
         }
         self.must(&format!("add element bridge faults cut {{ {cuts} }}"));
@@ -74,7 +75,9 @@ impl Lab {
 
     /// Drops so many of a hundred packets, whoever sends them.
     pub(crate) fn lose(&self, percent: usize) {
-        self.must(&format!("add rule bridge faults losses meta protocol ip numgen random mod 100 < {percent} counter drop"));
+        self.must(&format!(
+            "add rule bridge faults losses meta protocol ip numgen random mod 100 < {percent} counter drop"
+        ));
     }
 
     /// Lets everything through again.

@@ -32,9 +32,10 @@ fn a_killed_process_is_known_at_once_and_its_successor_joins() {
         println!("known to all after {took:?}");
         let history = cluster.end(&[1, 2, 3]);
         history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
-        let refused = history.entries().iter().filter(|entry| {
-            matches!(entry.seen, Observation::Suspected { evidence: Evidence::ConnectionRefused, .. })
-        });
+        let refused = history
+            .entries()
+            .iter()
+            .filter(|entry| matches!(entry.seen, Observation::Suspected { evidence: Evidence::ConnectionRefused, .. }));
         assert!(refused.count() > 0, "somebody was refused, and says so");
     });
 }
