@@ -53,8 +53,10 @@ pub enum ClusterMessage {
     Context(RpcReplyPort<ClusterContext>),
     /// Shuts the node down, then ends the actor. The answer comes when the port is free.
     Shutdown(Shutdown, RpcReplyPort<Result<(), ShutdownError>>),
-    /// The others have declared this node dead: it shuts down at once.
+    /// This node was fenced, or the others have declared it dead: it shuts down at once, or rejoins, as configured.
     Evicted,
+    /// An attempt to rejoin has ended: this actor's own affair.
+    Rejoined,
     /// A part of the node has failed: it shuts down at once.
     PartFailed,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::request::RetryPolicy;
-use gristmill_core::{Address, KindName, gossip, membership, topology};
+use gristmill_core::{Address, KindName, downing, gossip, membership, topology};
 use gristmill_transport::{Network, Secret, TcpNetwork, TransportConfig};
 
 use crate::event::EventStream;
@@ -33,10 +33,27 @@ pub struct ClusterConfig {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) secret: Option<Secret>,
     pub(crate) timing: Timing,
+    pub(crate) downing: downing::Config,
+    pub(crate) on_eviction: OnEviction,
     pub(crate) transport: TransportConfig,
     pub(crate) request_timeout: Duration,
     pub(crate) pid_cache: NonZeroUsize,
     pub(crate) events: Events,
+}
+
+/// What a member does that must not serve any more: it was on the losing side of a partition, or the others have declared
+/// it dead. Its grains are stopped at once in either case, without `on_deactivate`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnEviction {
+    /// It shuts down; whatever supervises the process starts it anew. The default.
+    #[default]
+    Stop,
+    /// It joins again with a new [`MemberId`](crate::MemberId), in the same [`ClusterActor`](crate::ClusterActor) and for
+    /// the same [`ClusterContext`](crate::ClusterContext)s, for as long as it takes, through the provider's findings and
+    /// the members it knew. It forms no cluster of its own, unless no side went on. What ends with the old life: its
+    /// subscriptions to topics, and its metrics.
+    Rejoin,
 }
 
 /// How fast a node notices things.
@@ -109,6 +126,8 @@ impl ClusterConfig {
                 network: Arc::new(TcpNetwork::default()),
                 secret: None,
                 timing: Timing::lan(),
+                downing: downing::Config::default(),
+                on_eviction: OnEviction::default(),
                 transport: TransportConfig::lan(),
                 request_timeout: Duration::from_secs(5),
                 pid_cache: NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN),
@@ -212,6 +231,19 @@ impl ClusterConfigBuilder {
         self
     }
 
+    /// Which side of a partition goes on, and how long that takes; default [`Downing::keep_majority`](downing::Config).
+    /// The same on every member.
+    pub const fn downing(mut self, downing: downing::Config) -> Self {
+        self.config.downing = downing;
+        self
+    }
+
+    /// What this member does when it must not serve any more; default [`OnEviction::Stop`].
+    pub const fn on_eviction(mut self, what: OnEviction) -> Self {
+        self.config.on_eviction = what;
+        self
+    }
+
     /// Bounds of connections and frames; default [`TransportConfig::lan`].
     pub const fn transport(mut self, transport: TransportConfig) -> Self {
         self.config.transport = transport;
@@ -289,6 +321,9 @@ impl ClusterConfigBuilder {
         if let Err(error) = config.timing.membership.validate() {
             return fail("timing.membership", &error, "a valid membership configuration");
         }
+        if let Err(error) = config.downing.validate(&config.timing.membership) {
+            return fail("downing", &error, "a valid downing configuration");
+        }
         if let Err(error) = config.timing.gossip.validate() {
             return fail("timing.gossip", &error, "a valid gossip configuration");
         }
@@ -355,6 +390,7 @@ mod tests {
         assert_eq!(field(good().kind(Kind::new("topic", Nothing::default))), "kind");
         assert_eq!(field(good().kind(Kind::new("a", Nothing::default)).kind(Kind::new("a", Nothing::default))), "kind");
         assert_eq!(field(good().request_timeout(Duration::ZERO)), "request_timeout");
+        assert_eq!(field(good().downing(downing::Config::static_quorum(0))), "downing");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gristmill_core::downing::DowningDecision;
 use gristmill_core::membership::Explanation;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::Topology;
@@ -22,10 +23,13 @@ use crate::request::GrainRef;
 
 /// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
 ///
-/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`].
+/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`]. It stays valid when the
+/// node rejoins under a new id ([`OnEviction::Rejoin`](crate::OnEviction)); meanwhile calls are retried until their
+/// deadline.
 #[derive(Debug, Clone)]
 pub struct ClusterContext {
-    pub(crate) node: Arc<Node>,
+    /// The life in which it was made.
+    node: Arc<Node>,
 }
 
 /// What is known of one member, whatever its state.
@@ -42,22 +46,31 @@ impl ClusterContext {
         Self { node }
     }
 
+    /// The node in its newest life. Each rejoin makes the way to it one step longer, and leaves a node without content.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        let mut node = &self.node;
+        while let Some(next) = node.successor() {
+            node = next;
+        }
+        node
+    }
+
     /// This node's id. A client has one too, though it is no member.
     #[must_use]
     pub fn id(&self) -> MemberId {
-        self.node.me.id
+        self.node().me.id
     }
 
     /// Where this member is reached; of a client it says nothing.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.node.me.address
+        &self.node().me.address
     }
 
     /// The name of the cluster.
     #[must_use]
     pub fn cluster_name(&self) -> &str {
-        self.node.config.name()
+        self.node().config.name()
     }
 
     /// The grain of this name, to call it with other options than the defaults, or again and again.
@@ -97,7 +110,7 @@ impl ClusterContext {
     /// The newest topology: the active members, their hash, the block list.
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
-        Arc::clone(self.node.view.load().topology())
+        Arc::clone(self.node().view.load().topology())
     }
 
     /// Every member that this node knows, with its state: also those that join, leave, or are dead.
@@ -105,7 +118,7 @@ impl ClusterContext {
     /// # Errors
     /// The node is not running.
     pub async fn members(&self) -> Result<Vec<MemberInfo>, RequestError> {
-        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
         parts.member_list.ask(MemberListMessage::Members).await.ok_or(RequestError::NotRunning)
     }
 
@@ -123,7 +136,7 @@ impl ClusterContext {
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> EventStream {
-        self.node.events.subscribe()
+        self.node().events.subscribe()
     }
 
     /// How many grains of each kind every member runs, as its last heartbeat says. On a client: nothing.
@@ -131,22 +144,30 @@ impl ClusterContext {
     /// # Errors
     /// The node is not running.
     pub async fn grain_counts(&self) -> Result<BTreeMap<MemberId, BTreeMap<KindName, u64>>, RequestError> {
-        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
         parts.gossip.ask(GossipMessage::GrainCounts).await.ok_or(RequestError::NotRunning)
     }
 
     /// What this node has counted.
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.node.metrics.snapshot()
+        self.node().metrics.snapshot()
+    }
+
+    /// The last decisions of this node about partitions, oldest first, with everything that they were made from; those of
+    /// its former lives among them. On a client: none.
+    #[must_use]
+    pub fn downing_decisions(&self) -> Vec<DowningDecision> {
+        self.node().decisions.load().to_vec()
     }
 
     /// Who owns the identity in the newest topology; none when no member hosts the kind.
     #[must_use]
     pub fn owner(&self, identity: impl Into<ClusterIdentity>) -> Option<Member> {
-        self.node.owner(&identity.into())
+        self.node().owner(&identity.into())
     }
 
+    /// The three below belong to the life in which the grain was activated.
     pub(crate) fn activated(&self, activation: ActivationId) {
         if let Some(parts) = self.node.parts() {
             parts.placement.send(PlacementMessage::Activated(activation));

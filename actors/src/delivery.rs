@@ -69,7 +69,7 @@ impl<M: Message + Name + Default> Stream for Subscription<M> {
 
 impl<M> Drop for Subscription<M> {
     fn drop(&mut self) {
-        if let Some(parts) = self.cluster.node.parts() {
+        if let Some(parts) = self.cluster.node().parts() {
             parts.delivery.send(DeliveryMessage::Unsubscribe { topic: std::mem::take(&mut self.topic), id: self.id });
         }
     }
@@ -100,7 +100,7 @@ impl ClusterContext {
     {
         let topic = topic.into();
         let (sender, messages) = mpsc::channel(SUBSCRIBER_BUFFER);
-        let id = self.node.request_id().get();
+        let id = self.node().request_id().get();
         let delivery = self.delivery()?;
         let added = delivery.ask(|added| DeliveryMessage::Subscribe { topic: topic.clone(), id, sender, added });
         added.await.ok_or(RequestError::NotRunning)?;
@@ -185,7 +185,7 @@ impl ClusterContext {
     }
 
     fn delivery(&self) -> Result<&Inbox<DeliveryMessage>, RequestError> {
-        self.node.parts().map(|parts| &parts.delivery).ok_or(RequestError::NotRunning)
+        self.node().parts().map(|parts| &parts.delivery).ok_or(RequestError::NotRunning)
     }
 }
 

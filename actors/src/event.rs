@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use gristmill_core::downing::DowningDecision;
 use gristmill_core::membership::Evidence;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::TopologyUpdated;
@@ -88,8 +89,31 @@ pub enum ClusterEvent {
         /// Why not.
         reason: String,
     },
-    /// The others have declared this node dead. It stops serving and shuts down; start it anew to join again.
+    /// The others have declared this node dead.
     Evicted,
+    /// It was decided which side of a partition goes on; [`ClusterContext::downing_decisions`](crate::ClusterContext)
+    /// keeps the last ones.
+    DowningDecided(Arc<DowningDecision>),
+    /// This node must not serve any more, as [`Evicted`](Self::Evicted) or [`DowningDecided`](Self::DowningDecided)
+    /// before it said: its grains were stopped. What follows is its [`OnEviction`](crate::OnEviction).
+    Fenced {
+        /// Its id, which is used up.
+        member: MemberId,
+    },
+    /// This node has joined again.
+    Rejoined {
+        /// Its id until it was fenced.
+        old: MemberId,
+        /// Its id from now on.
+        new: MemberId,
+    },
+    /// Members were blocked: they own nothing any more, and nothing that is remembered leads to them.
+    BlockListApplied {
+        /// How many were not blocked before.
+        entries: usize,
+        /// All who are blocked now, ascending.
+        blocked: Vec<MemberId>,
+    },
     /// The remembered activations of a member that left are forgotten.
     PidCacheCleared {
         /// Who left.

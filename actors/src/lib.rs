@@ -20,7 +20,7 @@ mod timer;
 mod topic;
 
 pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, ClusterState, Shutdown};
-pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, Timing};
+pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, OnEviction, Timing};
 pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
 pub use error::{RequestError, ShutdownError, StartError};
@@ -29,6 +29,7 @@ pub use grain::{
     Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind,
     OnPanic, Reply,
 };
+pub use gristmill_core::downing::{Cause, Config as Downing, DowningDecision, Side, Strategy};
 pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
 pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
 pub use gristmill_core::topology::{Topology, TopologyUpdated};

@@ -1,17 +1,18 @@
 //! Who is a member.
 //!
 //! On a member, the [`MemberListActor`] drives [`gristmill_core::membership`]: records, probes, joins; what that says of
-//! the active members goes through the window of [`gristmill_core::topology`] and is published as one snapshot. On a
+//! the active members, less those that [`gristmill_core::downing`] has released, goes through the window of [`gristmill_core::topology`] and is published as one snapshot. On a
 //! client, the [`FollowerActor`] asks members for their topology instead. Both answer to [`MemberListMessage`].
 
 mod actor;
 mod follower;
 mod lag;
+mod partition;
 mod publish;
 
 use gristmill_core::membership::{Explanation, Input, TimerEpoch};
 use gristmill_core::topology::WindowEpoch;
-use gristmill_core::{Address, topology};
+use gristmill_core::{Address, downing, topology};
 use gristmill_messages::MemberId;
 use tokio::sync::oneshot;
 
@@ -34,6 +35,8 @@ pub(crate) enum MemberListMessage {
     /// The window of the topology has passed.
     Window(WindowEpoch),
     Timer(TimerEpoch),
+    /// A timer of the downing.
+    Judge(downing::TimerEpoch),
     /// Ask the next member for the topology.
     Ask,
     /// A member has answered a client's question for the topology; none when it is what it was.

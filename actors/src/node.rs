@@ -1,13 +1,14 @@
 //! What the parts of one node share: read in place on the way of a request, written by the actor that owns it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use fnv::FnvBuildHasher;
+use gristmill_core::downing::DowningDecision;
 use gristmill_core::placement::Rendezvous;
 use gristmill_core::{Member, RequestId, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity};
@@ -58,8 +59,13 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// That of the node's start; grains run there, whoever calls them.
     pub(crate) runtime: Handle,
+    /// Of this life and those before it; written by the member list alone.
+    pub(crate) decisions: ArcSwap<Vec<DowningDecision>>,
     parts: OnceLock<Parts>,
     next_request: AtomicU64,
+    fenced: AtomicBool,
+    /// This node's next life, in which it has another id.
+    successor: OnceLock<Arc<Node>>,
 }
 
 /// The actors of a node that others send to.
@@ -89,8 +95,11 @@ impl Node {
             events,
             metrics: Metrics::default(),
             runtime: Handle::current(),
+            decisions: ArcSwap::default(),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),
+            fenced: AtomicBool::new(false),
+            successor: OnceLock::new(),
         }
     }
 
@@ -110,6 +119,31 @@ impl Node {
     pub(crate) fn local_pid(&self, activation: ActivationId) -> Option<Pid> {
         let door = Arc::clone(&*self.doors.get(&activation)?);
         Some(Pid::Local { activation, door })
+    }
+
+    /// Stops every grain at its next await and starts none any more: others may be about to run them. What was queued
+    /// is given back, and nobody deactivates.
+    pub(crate) fn fence(&self) {
+        self.fenced.store(true, Ordering::SeqCst);
+        for door in &self.doors {
+            door.stop();
+        }
+        self.pids.clear();
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::SeqCst)
+    }
+
+    /// Whoever knows this life finds the next one. Called once in each life.
+    pub(crate) fn succeeded_by(&self, next: &Arc<Self>) {
+        if self.successor.set(Arc::clone(next)).is_err() {
+            tracing::error!("a node was succeeded twice");
+        }
+    }
+
+    pub(crate) fn successor(&self) -> Option<&Arc<Self>> {
+        self.successor.get()
     }
 
     pub(crate) fn owner(&self, identity: &ClusterIdentity) -> Option<Member> {

@@ -21,6 +21,7 @@ use prost::{Message, Name};
 use tokio::task::coop::poll_proceed;
 use tokio::time::Instant;
 
+use crate::config::OnEviction;
 use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
@@ -69,7 +70,7 @@ impl GrainRef {
         Self {
             hash: identity.stable_hash(),
             identity: Arc::new(identity),
-            timeout: cluster.node.config.request_timeout,
+            timeout: cluster.node().config.request_timeout,
             idempotent: false,
             traceparent: None,
             cluster,
@@ -148,7 +149,7 @@ impl GrainRef {
         expect: Expect,
     ) -> Result<Reply, RequestError> {
         self.identity.validate()?;
-        let node = &*self.cluster.node;
+        let node = &**self.cluster.node();
         node.metrics.requests.add_one();
         let mut deadline = Deadline { timeout: self.timeout, at: None };
         let mut life: Option<Request> = None;
@@ -189,6 +190,7 @@ impl GrainRef {
         deadline: &mut Deadline,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
+        let node = &**self.cluster.node();
         let mut begin = |pid: &Pid, encode: &mut Encode<'_>, deadline: &mut Deadline, cx: &Context<'_>| {
             *tried = Some(pid.activation());
             self.begin(pid, name, encode, expect, deadline, cx.waker())
@@ -202,7 +204,7 @@ impl GrainRef {
                 return Poll::Ready(Some(begin(pid, encode, deadline, cx)));
             }
             // Cloned, since a turn may begin right here, and not under a lock of the table.
-            Poll::Ready(self.cluster.node.pids.get(self.hash, &self.identity).map(|pid| {
+            Poll::Ready(node.pids.get(self.hash, &self.identity).map(|pid| {
                 let begun = begin(&pid, encode, deadline, cx);
                 self.keep(pid);
                 begun
@@ -262,7 +264,7 @@ impl GrainRef {
     ) -> Result<Begun<'_>, Failure> {
         match (pid, expect) {
             (Pid::Local { door, .. }, Expect::Reply) => {
-                let calls = &self.cluster.node.local_calls;
+                let calls = &self.cluster.node().local_calls;
                 let mut waiting = None;
                 let replied = door.call(self.envelope(name, encode()), &mut || {
                     let (_, answered) = calls.register_for(deadline.get(), waker);
@@ -293,7 +295,7 @@ impl GrainRef {
 
     /// Asks where the grain is: this node's placement if it owns it, else the PID cache, which asks the owner.
     async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let node = &*self.cluster.node;
+        let node = self.cluster.node();
         let parts = node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
         let identity = Arc::clone(&self.identity);
         let asked = async {
@@ -309,6 +311,10 @@ impl GrainRef {
         match tokio::time::timeout_at(deadline, asked).await {
             Ok(Some(Ok(pid))) => Ok(pid),
             Ok(Some(Err(unresolved))) => Err(Failure::Attempt(Input::Failed(AttemptFailure::Unresolved(unresolved)))),
+            // It may have another life before the deadline.
+            Ok(None) if node.is_fenced() && node.config.on_eviction == OnEviction::Rejoin => {
+                Err(Failure::unreachable("this node was cut off and is about to rejoin"))
+            }
             Ok(None) => Err(Failure::Final(RequestError::NotRunning)),
             Err(_) => Err(Failure::Attempt(Input::DeadlinePassed { sent: false })),
         }

@@ -11,7 +11,7 @@
 //!   the time that it missed.
 //! - A dead member is only sent, when it speaks and now and then, that it is dead, and then stops ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
-//!   should go on serving in between is not decided here.
+//!   should go on serving in between is decided by [`downing`](crate::downing).
 //! - A member that lies cannot make another one leave, move, or run out of incarnations. It can have another one
 //!   suspected, which that one refutes, and declare it dead, which is final: what it can do is bounded, not prevented.
 //! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
@@ -181,6 +181,7 @@ pub struct Membership {
     agreed: Option<TableDigest>,
     agenda: Agenda<Task>,
     rng: Xoshiro256PlusPlus,
+    restrained: bool,
 }
 
 impl Membership {
@@ -210,6 +211,7 @@ impl Membership {
             agreed: None,
             agenda: Agenda::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            restrained: false,
             config,
         }
     }
@@ -286,6 +288,12 @@ impl Membership {
     #[must_use]
     pub const fn is_isolated(&self) -> bool {
         self.isolated
+    }
+
+    /// Why a member was declared dead, as long as it is remembered.
+    #[must_use]
+    pub fn reason(&self, member: MemberId) -> Option<QuarantineReason> {
+        self.table.reason(member)
     }
 
     /// This node's own record.
@@ -372,6 +380,8 @@ impl Membership {
             Input::Lag { by } => self.lagged(by),
             Input::Superseded { old, by } => self.supersede(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
+            Input::Poll { members } => self.poll(&members, out),
+            Input::Restrain(restrained) => self.restrained = restrained,
             Input::Timer(epoch) => self.timer(now, epoch, out),
             Input::Leave => self.leave(now, out),
             Input::Drained => self.drained(now, out),

@@ -78,7 +78,8 @@ impl fmt::Display for MemberId {
 
 impl fmt::Debug for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemberId({:08x}…)", self.0 >> 96)
+        // Ids begin with a time, so that the first digits of most are the same.
+        write!(f, "MemberId(…{:08x})", self.0 & 0xffff_ffff)
     }
 }
 

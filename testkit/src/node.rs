@@ -96,9 +96,10 @@ impl TestNode {
         let events = self.events();
         let last = events.iter().rev().take(5).rev().map(|event| format!("\n    … {event:?}")).collect::<String>();
         format!(
-            "{} ({role} {}, {state}): topology {} {:016x} of {members:?}, blocked {:?}, {:?}{last}",
+            "{} ({role} {}, {state}): {:?}, topology {} {:016x} of {members:?}, blocked {:?}, {:?}{last}",
             self.host,
             self.id(),
+            self.context.downing_decisions(),
             topology.version(),
             topology.hash().get(),
             topology.blocked(),

@@ -1,16 +1,29 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::task::JoinHandle;
 
 use crate::cluster::parts::Started;
 use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, Shutdown};
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, OnEviction};
 use crate::context::ClusterContext;
 use crate::event::ClusterEvent;
+use crate::node::Node;
 
 /// The state of a [`ClusterActor`]: nothing for anybody else.
 #[derive(Debug)]
-pub struct ClusterState(Option<Started>);
+pub struct ClusterState {
+    life: Life,
+    context: ClusterContext,
+}
+
+#[derive(Debug)]
+enum Life {
+    Running(Box<Started>),
+    /// Between two lives, until [`ClusterMessage::Rejoined`].
+    Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
+    Over,
+}
 
 impl Actor for ClusterActor {
     type Msg = ClusterMessage;
@@ -38,7 +51,8 @@ impl Actor for ClusterActor {
             return failed(error);
         }
         events.publish(ClusterEvent::Started { member: started.node.me.id });
-        Ok(ClusterState(Some(started)))
+        let context = ClusterContext::new(Arc::clone(&started.node));
+        Ok(ClusterState { life: Life::Running(Box::new(started)), context })
     }
 
     async fn handle(
@@ -49,14 +63,14 @@ impl Actor for ClusterActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ClusterMessage::Context(reply) => {
-                if let ClusterState(Some(started)) = state {
-                    drop(reply.send(ClusterContext::new(Arc::clone(&started.node))));
-                }
+                drop(reply.send(ClusterContext::new(Arc::clone(state.context.node()))));
             }
             ClusterMessage::Shutdown(how, reply) => {
                 drop(reply.send(state.shut_down(how).await));
                 myself.stop(None);
             }
+            ClusterMessage::Evicted if state.rejoins() => state.rejoin(myself),
+            ClusterMessage::Rejoined => state.rejoined().await,
             ClusterMessage::Evicted | ClusterMessage::PartFailed => {
                 drop(state.shut_down(Shutdown::immediate()).await);
                 myself.stop(None);
@@ -77,7 +91,7 @@ impl Actor for ClusterActor {
         event: SupervisionEvent,
         state: &mut ClusterState,
     ) -> Result<(), ActorProcessingErr> {
-        if let (SupervisionEvent::ActorFailed(cell, error), ClusterState(Some(started))) = (event, state) {
+        if let (SupervisionEvent::ActorFailed(cell, error), Life::Running(started)) = (event, &state.life) {
             let part = started.part(&cell).unwrap_or("unknown").into();
             started.node.events.publish(ClusterEvent::PartFailed { part, reason: error.to_string() });
             drop(myself.cast(ClusterMessage::PartFailed));
@@ -87,9 +101,66 @@ impl Actor for ClusterActor {
 }
 
 impl ClusterState {
+    /// Whether an eviction leads to another life. One that is behind the news ends nothing.
+    fn rejoins(&self) -> bool {
+        match &self.life {
+            Life::Running(started) => matches!(started.node.config.on_eviction, OnEviction::Rejoin),
+            Life::Rejoining(..) => true,
+            Life::Over => false,
+        }
+    }
+
+    /// In a task, so that a shutdown need not wait for it.
+    fn rejoin(&mut self, myself: ActorRef<ClusterMessage>) {
+        self.life = match std::mem::replace(&mut self.life, Life::Over) {
+            Life::Running(started) if started.node.is_fenced() => {
+                let old = Arc::clone(&started.node);
+                let next = tokio::spawn(async move {
+                    let next = started.rejoin(myself.clone()).await;
+                    drop(myself.cast(ClusterMessage::Rejoined));
+                    Box::new(next)
+                });
+                Life::Rejoining(next, old)
+            }
+            life => life,
+        };
+    }
+
+    async fn rejoined(&mut self) {
+        self.life = match std::mem::replace(&mut self.life, Life::Over) {
+            Life::Rejoining(next, old) => match next.await {
+                Ok(next) => {
+                    old.succeeded_by(&next.node);
+                    let (old, new) = (old.me.id, next.node.me.id);
+                    next.node.events.publish(ClusterEvent::Rejoined { old, new });
+                    Life::Running(next)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the node could not be started again");
+                    Life::Over
+                }
+            },
+            life => life,
+        };
+    }
+
     /// Once; afterwards there is nothing left to shut down.
     async fn shut_down(&mut self, how: Shutdown) -> Result<(), crate::ShutdownError> {
-        let Some(mut started) = self.0.take() else { return Ok(()) };
+        let mut started = match std::mem::replace(&mut self.life, Life::Over) {
+            Life::Running(started) => started,
+            Life::Rejoining(next, old) => {
+                next.abort();
+                match next.await {
+                    Ok(started) => started,
+                    // What it had started ends with it.
+                    Err(_) => {
+                        old.events.publish_last(ClusterEvent::Shutdown);
+                        return Ok(());
+                    }
+                }
+            }
+            Life::Over => return Ok(()),
+        };
         let result = started.stop(how).await;
         started.node.events.publish_last(match &result {
             Ok(()) => ClusterEvent::Shutdown,

@@ -1,7 +1,8 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use gristmill_core::Member;
+use gristmill_core::downing::Side;
+use gristmill_core::{Address, Member};
 use gristmill_messages::MemberId;
 use gristmill_transport::{Acceptor, Local, LocalPeer};
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) node: Arc<Node>,
+    /// To start it again at the same address.
+    config: ClusterConfig,
     parts: Vec<(&'static str, ActorCell)>,
     sweeper: JoinHandle<()>,
 }
@@ -41,7 +44,7 @@ impl Started {
         root: &ActorRef<ClusterMessage>,
     ) -> Result<Self, StartError> {
         let mut config = config;
-        let id = MemberId::new(rand::random());
+        let id = new_id();
         let listener = match role {
             Role::Member => Some(
                 config
@@ -52,6 +55,10 @@ impl Started {
             ),
             Role::Client => None,
         };
+        if let Some(listener) = &listener {
+            config.listen = listener.local_address().as_str().into();
+        }
+        let again = config.clone();
         if role == Role::Member {
             config.kinds.push(topic::kind());
         }
@@ -78,14 +85,23 @@ impl Started {
         });
         let calls = Arc::clone(&node.local_calls);
         let sweeper = tokio::spawn(async move { calls.sweep(node::SWEEP).await });
-        let mut started = Self { node: Arc::clone(&node), parts: Vec::new(), sweeper };
+        let mut started = Self { node: Arc::clone(&node), config: again, parts: Vec::new(), sweeper };
         let arguments = RemotingArguments { node, acceptor };
         started.spawn("remoting", RemotingActor, arguments, root).await?;
         Ok(started)
     }
 
-    /// Starts everything else, and joins.
+    /// Starts everything else, and joins through what the provider finds.
     pub(super) async fn join(&mut self, root: &ActorRef<ClusterMessage>) -> Result<(), StartError> {
+        self.join_through(root, |found| found).await
+    }
+
+    /// The same, with other seeds than the provider's.
+    async fn join_through(
+        &mut self,
+        root: &ActorRef<ClusterMessage>,
+        seeds: impl FnOnce(Vec<Address>) -> Vec<Address>,
+    ) -> Result<(), StartError> {
         let node = Arc::clone(&self.node);
         let gossip = self.spawn("gossip", GossipActor, Arc::clone(&node), root).await?;
         let member_list = match node.role {
@@ -108,9 +124,50 @@ impl Started {
         parts.gossip.send(GossipMessage::Start);
         let (found, addresses) = oneshot::channel();
         self.spawn("provider", ProviderActor, ProviderArguments { node: Arc::clone(&node), found }, root).await?;
-        let seeds = addresses.await.map_err(|_| failed("provider", "it ended"))?;
+        let seeds = seeds(addresses.await.map_err(|_| failed("provider", "it ended"))?);
         let joined = parts.member_list.ask(|joined| MemberListMessage::Start { seeds, joined }).await;
         joined.ok_or_else(|| failed("member list", "it ended"))?
+    }
+
+    /// Ends this life of the node and begins the next one, under a new id at the same address, trying until it has joined.
+    ///
+    /// It joins through everybody it knows and never forms a cluster: the others may go on without it, and only cannot be
+    /// reached yet. If no side went on, it starts over as at first.
+    pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>) -> Self {
+        let old = Arc::clone(&self.node);
+        let config = self.config.clone();
+        drop(self.stop(Shutdown::immediate()).await);
+        drop(self);
+        let decided = old.decisions.load();
+        let starts_over = decided.last().is_some_and(|decision| decision.chosen == Side::Nobody);
+        let known: Vec<_> = old.view.load().topology().members().iter().map(|member| member.address.clone()).collect();
+        let seeds = |mut found: Vec<Address>| {
+            if !starts_over {
+                found.extend(known.iter().cloned());
+                found.retain(|address| *address != old.me.address);
+            }
+            found
+        };
+        let membership = &config.timing.membership;
+        // The others of a losing side fence too, and must not be joined before.
+        let mut pause = membership.probe_interval * 4;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = membership.join_retry_max;
+            let mut next = match Self::listen(config.clone(), old.role, &root).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(%error, "not rejoined yet");
+                    continue;
+                }
+            };
+            next.node.decisions.store(old.decisions.load_full());
+            match next.join_through(&root, seeds).await {
+                Ok(()) => return next,
+                Err(error) => tracing::info!(%error, "not rejoined yet"),
+            }
+            drop(next.stop(Shutdown::immediate()).await);
+        }
     }
 
     async fn spawn<A: Actor>(
@@ -189,6 +246,14 @@ impl Drop for Started {
         self.node.doors.clear();
         self.sweeper.abort();
     }
+}
+
+/// Ids begin with the time at which they were made, so that the lowest is the oldest: clocks that differ make another
+/// member count as the oldest, but the same one on all nodes. The rest is random.
+fn new_id() -> MemberId {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let random = rand::random::<u128>() & ((1 << 80) - 1);
+    MemberId::new((since_epoch.as_millis() << 80) | random)
 }
 
 fn failed(part: &'static str, reason: impl ToString) -> StartError {

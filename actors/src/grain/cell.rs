@@ -156,7 +156,7 @@ impl<G: Grain> Cell<G> {
         // A tuple is dropped from its first field to its last.
         let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
         // On the node's runtime, whichever the caller is on.
-        let spawned = self.context.cluster.node.runtime.spawn(async move {
+        let spawned = self.context.cluster.node().runtime.spawn(async move {
             let (work, mut leaving) = live;
             leaving.end = work.await;
         });

@@ -65,7 +65,7 @@ impl Pair {
     }
 
     fn node(&self, at: usize) -> &Node {
-        &self.nodes[at].1.node
+        self.nodes[at].1.node()
     }
 
     fn owned_by(&self, at: usize) -> impl Iterator<Item = ClusterIdentity> {

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fnv::FnvBuildHasher;
+use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
     ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Phase, Record, WireMessage,
 };
@@ -16,7 +17,6 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::cluster::ClusterMessage;
 use crate::context::MemberInfo;
 use crate::error::StartError;
 use crate::event::ClusterEvent;
@@ -32,9 +32,11 @@ use crate::timer::Timer;
 pub(crate) struct MemberListActor;
 
 pub(crate) struct MemberListState {
-    node: Arc<Node>,
-    membership: Membership,
+    pub(super) node: Arc<Node>,
+    pub(super) membership: Membership,
     out: Outbox<Effect, Event>,
+    pub(super) downing: Downing,
+    pub(super) downing_timer: Timer,
     topology: Aggregator,
     topology_out: Outbox<topology::Effect, topology::Event>,
     joins: HashMap<RequestId, PeerRequest, FnvBuildHasher>,
@@ -58,6 +60,8 @@ impl Actor for MemberListActor {
         Ok(MemberListState {
             membership: Membership::new(timing.membership.clone(), node.me.clone(), rand::random()),
             out: Outbox::new(),
+            downing: Downing::new(node.config.downing.clone(), timing.membership.clone(), node.me.id),
+            downing_timer: Timer::default(),
             topology: Aggregator::new(timing.topology.clone()),
             topology_out: Outbox::new(),
             joins: HashMap::default(),
@@ -81,9 +85,15 @@ impl Actor for MemberListActor {
                 state.step(&myself, Input::Start { seeds });
             }
             MemberListMessage::Discovered(addresses) => state.step(&myself, Input::Discovered { addresses }),
-            MemberListMessage::Membership(input) => state.step(&myself, input),
+            MemberListMessage::Membership(input) => {
+                if let Input::Refused { member } = input {
+                    state.judge(&myself, downing::Input::Refused { member });
+                }
+                state.step(&myself, input);
+            }
             MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
             MemberListMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
+            MemberListMessage::Judge(epoch) => state.judge(&myself, downing::Input::Timer(epoch)),
             MemberListMessage::FromPeer(request) => state.receive(&myself, request),
             MemberListMessage::Disconnected(peer) => state.reconnect(&myself, peer),
             MemberListMessage::Explain(member, reply) => {
@@ -137,7 +147,12 @@ impl MemberListState {
             return;
         }
         match decode(&request) {
-            Some(message) => self.step(myself, Input::Received { from: request.from, message }),
+            Some(message) => {
+                if let Some(heard) = downing::hear(request.from, &message) {
+                    self.judge(myself, heard);
+                }
+                self.step(myself, Input::Received { from: request.from, message });
+            }
             None => refuse_unknown(&self.node, request),
         }
     }
@@ -155,7 +170,7 @@ impl MemberListState {
         }
     }
 
-    fn step(&mut self, myself: &ActorRef<MemberListMessage>, input: Input) {
+    pub(super) fn step(&mut self, myself: &ActorRef<MemberListMessage>, input: Input) {
         let mut out = std::mem::take(&mut self.out);
         self.membership.handle(self.node.clock.now(), input, &mut out);
         for effect in out.drain_effects() {
@@ -169,10 +184,10 @@ impl MemberListState {
         self.count();
         // Before it has joined, a node knows nothing that others should go by.
         if changed && self.membership.phase() > Phase::Joining {
-            let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
-            let blocked = self.membership.blocked().into_iter().map(|quarantine| quarantine.member.id).collect();
-            let active = self.membership.active();
-            self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
+            if self.membership.phase() == Phase::Up {
+                self.judge(myself, downing::Input::Observed(downing::observe(&self.membership)));
+            }
+            self.refresh(myself);
             // Only now, so that who has joined finds itself in the topology.
             if let Some(joined) = self.joined.take() {
                 let _ = joined.send(Ok(()));
@@ -294,9 +309,7 @@ impl MemberListState {
             }
             Event::Evicted { .. } => {
                 node.events.publish(ClusterEvent::Evicted);
-                if let Some(parts) = node.parts() {
-                    drop(parts.root.cast(ClusterMessage::Evicted));
-                }
+                self.fence();
                 false
             }
             Event::Left => {
@@ -317,7 +330,7 @@ impl MemberListState {
         }
     }
 
-    fn aggregate(&mut self, myself: &ActorRef<MemberListMessage>, input: topology::Input) {
+    pub(super) fn aggregate(&mut self, myself: &ActorRef<MemberListMessage>, input: topology::Input) {
         let mut out = std::mem::take(&mut self.topology_out);
         self.topology.handle(self.node.clock.now(), input, &mut out);
         for topology::Effect::SetTimer { after, epoch } in out.drain_effects() {

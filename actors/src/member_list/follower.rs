@@ -90,6 +90,7 @@ impl Actor for FollowerActor {
             MemberListMessage::Leave
             | MemberListMessage::Membership(_)
             | MemberListMessage::Timer(_)
+            | MemberListMessage::Judge(_)
             | MemberListMessage::Disconnected(_) => {}
         }
         Ok(())

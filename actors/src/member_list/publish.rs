@@ -13,6 +13,9 @@ use crate::placement::PlacementMessage;
 /// Makes a topology what this node goes by: first the snapshot that everybody reads, then the actors that act on it,
 /// then the event. No lock is held, so that whoever hears of it may ask anything.
 pub(super) fn publish(node: &Node, updated: TopologyUpdated) {
+    let before = Arc::clone(node.view.load().topology());
+    let is_new = |member: &&gristmill_messages::MemberId| before.blocked().binary_search(member).is_err();
+    let newly_blocked = updated.blocked.iter().filter(is_new).count();
     let view = Arc::new(Rendezvous::new(Arc::clone(&updated.topology)));
     node.view.store(Arc::clone(&view));
     node.metrics.members.set(view.topology().members().len() as u64);
@@ -20,7 +23,7 @@ pub(super) fn publish(node: &Node, updated: TopologyUpdated) {
     if let Some(parts) = node.parts() {
         parts.placement.send(PlacementMessage::TopologyChanged(Arc::clone(&view)));
         let gone = updated.left.iter().chain(&updated.dead).map(|member| member.id).collect();
-        parts.pid_cache.send(PidCacheMessage::TopologyChanged { rendezvous: Arc::clone(&view), gone });
+        parts.pid_cache.send(PidCacheMessage::TopologyChanged { rendezvous: Arc::clone(&view), gone, newly_blocked });
         parts.gossip.send(GossipMessage::TopologyChanged);
         // A topic may have a new owner, who knows of no subscriber.
         parts.delivery.send(DeliveryMessage::Renew);

@@ -36,6 +36,8 @@ pub(crate) enum PidCacheMessage {
     TopologyChanged {
         rendezvous: Arc<Rendezvous>,
         gone: Vec<MemberId>,
+        /// How many were not blocked before.
+        newly_blocked: usize,
     },
     /// The owner has answered.
     LookedUp {
@@ -90,10 +92,16 @@ impl Actor for PidCacheActor {
                 state.waiting.insert(request, reply);
                 state.step(&myself, Input::Miss { request, identity: ClusterIdentity::clone(&identity) });
             }
-            PidCacheMessage::TopologyChanged { rendezvous, gone } => {
+            PidCacheMessage::TopologyChanged { rendezvous, gone, newly_blocked } => {
+                let blocked = rendezvous.topology().blocked().to_vec();
                 state.step(&myself, Input::TopologyChanged { rendezvous });
                 for member in gone {
                     state.step(&myself, Input::MemberGone(member));
+                }
+                // Last: who hears of it finds no owner and no activation of the blocked any more.
+                if newly_blocked > 0 {
+                    let applied = ClusterEvent::BlockListApplied { entries: newly_blocked, blocked };
+                    state.node.events.publish(applied);
                 }
             }
             PidCacheMessage::LookedUp { lookup, identity, result } => {

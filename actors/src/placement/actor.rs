@@ -184,6 +184,11 @@ impl PlacementState {
                     drop(myself.cast(PlacementMessage::Ended(failed)));
                     return;
                 };
+                if self.node.is_fenced() {
+                    let failed = Ended::NotActivated(activation, crate::GrainError::internal("the node is fenced"));
+                    drop(myself.cast(PlacementMessage::Ended(failed)));
+                    return;
+                }
                 let cluster = ClusterContext::new(Arc::clone(&self.node));
                 let context = GrainContext { identity, activation, epoch, cluster };
                 self.node.doors.insert(activation, kind.open(Arc::clone(settings), context));

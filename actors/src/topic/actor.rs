@@ -137,7 +137,7 @@ impl Asked {
 
 impl TopicState {
     fn asked(&mut self, myself: &ActorRef<TopicMessage>, asked: Asked, answer: Answer) {
-        let request = self.context.cluster().node.request_id();
+        let request = self.context.cluster().node().request_id();
         let (batch, input) = match asked {
             Asked::Subscribe(subscriber) => (None, Input::Subscribe { request, subscriber }),
             Asked::Unsubscribe(subscriber) => (None, Input::Unsubscribe { request, subscriber }),
@@ -149,7 +149,7 @@ impl TopicState {
 
     fn step(&mut self, myself: &ActorRef<TopicMessage>, input: Input) {
         let mut out = std::mem::take(&mut self.out);
-        self.topic.handle(self.context.cluster().node.clock.now(), input, &mut out);
+        self.topic.handle(self.context.cluster().node().clock.now(), input, &mut out);
         for effect in out.drain_effects() {
             self.perform(myself, effect);
         }

@@ -64,7 +64,7 @@ async fn to_node(
 ) -> DeliveryStatus {
     let request = DeliverBatchRequestTransport { subscribers: None, batch: Some(batch.clone()), topic: topic.into() };
     let deadline = Instant::now() + timeout;
-    let here = &cluster.node;
+    let here = cluster.node();
     let response: DeliverBatchResponse = if node == here.me.id {
         let Some(parts) = here.parts() else { return DeliveryStatus::NoLongerReachable };
         match parts.delivery.ask(|reply| DeliveryMessage::Deliver(request, reply)).await {

@@ -35,8 +35,8 @@ impl Membership {
 
     fn refuses(&self, now: Timestamp, joiner: &Record) -> Option<JoinAnswer> {
         match self.phase {
-            Phase::Up => {}
-            Phase::Idle | Phase::Joining => return Some(JoinAnswer::NotReady),
+            Phase::Up if !self.restrained => {}
+            Phase::Up | Phase::Idle | Phase::Joining => return Some(JoinAnswer::NotReady),
             Phase::Leaving | Phase::Stopped => return Some(JoinAnswer::ShuttingDown),
         }
         let me = self.me();

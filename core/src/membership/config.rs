@@ -202,7 +202,7 @@ impl Config {
         Ok(())
     }
 
-    pub(super) fn suspicion_timeout(&self, members: usize) -> Duration {
+    pub(crate) fn suspicion_timeout(&self, members: usize) -> Duration {
         let spread = 1.0 + 0.65 * (libm::log10(members.max(10) as f64) - 1.0);
         self.probe_interval.saturating_mul(self.suspicion_multiplier).mul_f64(spread)
     }

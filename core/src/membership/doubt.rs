@@ -76,7 +76,7 @@ impl Membership {
         if let (Some(doubt), Some(known)) = (self.doubts.remove(&from), self.table.get(from))
             && known.stage() < Stage::Leaving
         {
-            let (from, to) = (Some(known.status()), doubt.record.status());
+            let (from, to) = (Some(known.status()), doubt.record.stage().into());
             out.event(Event::TransitionRefused { member: doubt.record.id(), from, to, reason: Refusal::Forged });
         }
     }

@@ -145,6 +145,17 @@ pub enum QuarantineReason {
     },
 }
 
+impl QuarantineReason {
+    /// Whether the member has surely ended, instead of perhaps being unreachable only.
+    #[must_use]
+    pub const fn is_certain(self) -> bool {
+        match self {
+            Self::ConnectionRefused | Self::Superseded { .. } | Self::Decided => true,
+            Self::SuspicionExpired | Self::Declared { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for QuarantineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -66,8 +66,9 @@ impl Membership {
         if agrees {
             self.agreed = digest;
         }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way.
-        let differs = digest.is_some() && !agrees && !news;
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Polls go to all
+        // members while views differ anyway.
+        let differs = digest.is_some() && !agrees && !news && !message.is_poll();
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
             Message::PingAck { sequence, .. } => self.acknowledged(now, from, sequence, out),
@@ -124,6 +125,16 @@ impl Membership {
         let introduce = self.agreed != Some(self.table.digest());
         let updates = self.updates_for(to, introduce);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
+    }
+
+    /// Pings that nobody waits for, and that carry no news: they must not use up how often news are sent.
+    pub(super) fn poll(&self, members: &[MemberId], out: &mut Outbox) {
+        for to in members.iter().copied() {
+            let claimed = self.table.get(to).filter(|record| record.claim().is_some());
+            let updates = claimed.into_iter().chain(self.table.get(self.me().id())).cloned().collect();
+            let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.table.digest() };
+            self.send(to, message, out);
+        }
     }
 
     /// Compares tables in full with a peer whose digest differs, if it is time to.

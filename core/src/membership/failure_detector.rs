@@ -14,6 +14,9 @@ use crate::Timestamp;
 pub struct ProbeSequence(u64);
 
 impl ProbeSequence {
+    /// Of a ping that is no probe.
+    pub(super) const POLL: Self = Self(0);
+
     /// Wraps a number from the wire.
     #[must_use]
     pub const fn new(value: u64) -> Self {

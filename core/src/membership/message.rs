@@ -84,6 +84,15 @@ pub enum Input {
         /// Whom.
         member: MemberId,
     },
+    /// Send a ping to each of these living members, now; nobody is judged by the answers. Asked by
+    /// [`downing`](crate::downing).
+    Poll {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
+    /// While true this node turns no suspicion into a death and admits nobody: it may be on the losing side of a
+    /// partition. Asked by [`downing`](crate::downing).
+    Restrain(bool),
     /// The timer of [`Effect::SetTimer`] has fired.
     Timer(TimerEpoch),
     /// Begin to leave: announced at once, so that no keys are owned any more. Ends with `Drained` or the drain timeout.
@@ -106,6 +115,8 @@ impl Input {
             Self::Lag { .. } => "Lag",
             Self::Superseded { .. } => "Superseded",
             Self::Down { .. } => "Down",
+            Self::Poll { .. } => "Poll",
+            Self::Restrain(_) => "Restrain",
             Self::Timer(_) => "Timer",
             Self::Leave => "Leave",
             Self::Drained => "Drained",
@@ -254,6 +265,14 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether it is a ping of [`Input::Poll`], or the answer to one.
+    pub(super) const fn is_poll(&self) -> bool {
+        match self {
+            Self::Ping { sequence, .. } | Self::PingAck { sequence, .. } => sequence.get() == ProbeSequence::POLL.get(),
+            Self::PingRequest { .. } | Self::PingReport { .. } | Self::Gossip { .. } | Self::Sync { .. } => false,
+        }
+    }
+
     /// The records in it, and the digest unless it is the table itself.
     pub(super) fn contents(&self) -> (&[Arc<Record>], Option<TableDigest>) {
         match self {

@@ -172,6 +172,8 @@ fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing
             Input::Unreachable { member: B },
             Input::Superseded { old: B, by: C },
             Input::Down { member: B },
+            Input::Poll { members: vec![B] },
+            Input::Restrain(true),
             Input::Leave,
             Input::Drained,
         ]
@@ -763,4 +765,41 @@ fn a_later_life_under_the_same_id_is_told_apart() {
     let (from, to, reason) = (Some(MemberStatus::Up), MemberStatus::Leaving, Refusal::Forged);
     assert_eq!(node.events, [Event::TransitionRefused { member: ME, from, to, reason }]);
     assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up));
+}
+
+// Asked by downing
+
+#[test]
+fn a_poll_asks_the_living_carries_no_news_and_is_judged_by_nobody() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), dead(C, B)]);
+    node.membership.news.enqueue(C, super::dissemination::Urgency::First);
+    node.input(10, Input::Poll { members: vec![B, C] });
+    let sent: Vec<_> = node.effects.iter().filter(|effect| matches!(effect, Effect::Send { .. })).collect();
+    let message = Message::Ping {
+        sequence: ProbeSequence::POLL,
+        updates: vec![node.membership.me().clone().into()],
+        digest: node.membership.digest(),
+    };
+    assert_eq!(sent, [&Effect::Send { to: B, address: address(B), message }]);
+    // Nor do two that poll each other while they differ compare their tables.
+    let ack = Message::PingAck { sequence: ProbeSequence::POLL, updates: vec![], digest: TableDigest::new(7) };
+    node.receive(20, B, ack);
+    assert!(!node.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{:?}", node.effects);
+}
+
+#[test]
+fn a_restrained_node_declares_nobody_dead_and_admits_nobody() {
+    let suspect = record(B, 1, Stage::Up).claimed(Verdict::Suspect, C);
+    let mut node = Node::knowing(&[suspect, record(C, 1, Stage::Up)]);
+    node.input(10, Input::Restrain(true));
+    node.run_to(20_000);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Suspect));
+    assert_eq!(node.request(20_000, record(MemberId::new(9), 0, Stage::Joining)), JoinAnswer::NotReady);
+    node.input(20_000, Input::Restrain(false));
+    // It is not alone.
+    for now in 0..20 {
+        node.gossip(20_001 + now * 500, C, vec![]);
+        node.run_to(20_500 + now * 500);
+    }
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Dead));
 }

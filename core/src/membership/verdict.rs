@@ -208,7 +208,7 @@ impl Membership {
     pub(super) fn suspicion_expired(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         self.review_evictions(now, out);
         self.listen(now, out);
-        if self.breaker.is_halted() || self.isolated {
+        if self.restrained || self.breaker.is_halted() || self.isolated {
             self.agenda.schedule(Task::Suspicion(member), now + self.config.probe_interval);
         } else {
             self.judge(now, member, Verdict::Dead, QuarantineReason::SuspicionExpired, out);

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use gristmill::{ClusterEvent, MemberId, MemberStatus, TopologyUpdated};
+use gristmill::{
+    ClusterConfigBuilder, ClusterEvent, Downing, MemberId, MemberStatus, SuspicionOutcome, TopologyUpdated,
+};
 use gristmill_testkit::{Probe, Said, Say, TestCluster, TestNode};
 
 /// The states of a member that a node was told of, in their order.
@@ -181,11 +183,46 @@ async fn a_short_cut_of_the_network_costs_nobody_its_membership() {
 
 #[tokio::test]
 async fn a_cluster_that_was_cut_in_two_finds_together_again() {
-    let cluster = TestCluster::builder().members(3).start().await;
-    cluster.partition([0, 1], [2]);
+    let both_go_on = |builder: ClusterConfigBuilder| builder.downing(Downing::off());
+    let cluster = TestCluster::builder().members(4).configure(both_go_on).start().await;
+    cluster.partition([0, 1], [2, 3]);
     let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
-    cluster.eventually("each side buries the other", |c| [0, 1, 2].map(|node| size(c, node)) == [2, 2, 1]).await;
+    cluster.eventually("each side buries the other", |c| [0, 1, 2, 3].map(|node| size(c, node)) == [2; 4]).await;
     cluster.heal();
     cluster.eventually("all members agree", TestCluster::all_agree).await;
     cluster.running().for_each(check_topologies);
+}
+
+#[tokio::test]
+async fn a_member_that_hears_nobody_buries_nobody_and_says_so() {
+    let cluster = TestCluster::builder()
+        .members(3)
+        .configure(|builder: ClusterConfigBuilder| builder.downing(Downing::off()))
+        .start()
+        .await;
+    cluster.partition([0, 1], [2]);
+    let size = |cluster: &TestCluster, node: usize| cluster.member(node).context().topology().members().len();
+    cluster.eventually("the others bury it", |c| [0, 1].map(|node| size(c, node)) == [2; 2]).await;
+    let isolated = |c: &TestCluster| c.member(2).events().contains(&ClusterEvent::Isolated);
+    cluster.eventually("it says that it hears nobody", isolated).await;
+    assert_eq!(size(&cluster, 2), 3);
+    cluster.heal();
+    cluster.eventually("it is told", |c| c.member(2).events().contains(&ClusterEvent::Evicted)).await;
+    assert_eq!([0, 1].map(|node| size(&cluster, node)), [2; 2]);
+}
+
+// proves MG-5.1, MG-5.2
+#[tokio::test]
+async fn a_crashed_member_is_explained() {
+    let mut cluster = TestCluster::builder().members(3).start().await;
+    let crashed = cluster.member(2).id();
+    cluster.crash(2).await;
+    cluster.eventually("the others bury it", |c| c.member(0).context().topology().members().len() == 2).await;
+    let explanation = cluster.member(0).context().explain(crashed).await.unwrap().unwrap();
+    assert!(!explanation.accusations.is_empty());
+    assert!(matches!(explanation.outcome, Some(SuspicionOutcome::Dead { .. })), "{explanation:?}");
+    let suspected =
+        |event: &ClusterEvent| matches!(event, ClusterEvent::MemberSuspected { member, .. } if *member == crashed);
+    assert!(cluster.member(0).events().iter().any(suspected));
+    assert!([0, 1].iter().any(|node| cluster.member(*node).context().metrics().accusations > 0));
 }

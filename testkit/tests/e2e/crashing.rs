@@ -1,6 +1,7 @@
 //! Nodes that are killed, stopped, and started again.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::process::{Node, PATIENCE, free_address};
 use crate::traffic::Traffic;
@@ -41,6 +42,19 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
         let answer = caller.ask(&format!("call echo {identity} 20000 hello")).unwrap();
         assert_eq!(answer, format!("{} 2 hello", stays.address()), "the same activation, its second turn");
     }
+}
+
+// Its host refuses connections: nobody waits for a suspicion.
+#[test]
+fn a_killed_process_is_known_to_all_within_a_second() {
+    let mut nodes = cluster(3, &[]);
+    let victim = nodes.remove(2);
+    let killed = Instant::now();
+    victim.kill();
+    for node in &nodes {
+        node.event(&format!("quarantined {}", victim.address()));
+    }
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
 }
 
 // proves MG-3.2: a restart on the same address joins at once and supersedes its predecessor

@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use gristmill_core::downing::{self, Downing, Effect, Event};
+use gristmill_core::membership::{Input, Phase};
+use gristmill_core::{MemberStatus, Outbox, topology};
+use ractor::ActorRef;
+
+use crate::cluster::ClusterMessage;
+use crate::event::ClusterEvent;
+use crate::member_list::MemberListMessage;
+use crate::member_list::actor::MemberListState;
+
+impl MemberListState {
+    /// Asks the downing what follows, as long as this node is a member.
+    pub(super) fn judge(&mut self, myself: &ActorRef<MemberListMessage>, input: downing::Input) {
+        if self.membership.phase() != Phase::Up || self.node.is_fenced() {
+            return;
+        }
+        let mut out = Outbox::new();
+        self.downing.handle(self.node.clock.now(), input, &mut out);
+        for Event::Decided(decision) in out.drain_events() {
+            let mut decisions = self.node.decisions.load().to_vec();
+            if decisions.len() == Downing::DECISIONS {
+                decisions.remove(0);
+            }
+            decisions.push(decision.clone());
+            self.node.decisions.store(Arc::new(decisions));
+            tracing::warn!(%decision, "a partition");
+            self.node.events.publish(ClusterEvent::DowningDecided(Arc::new(decision)));
+        }
+        for effect in out.drain_effects() {
+            match effect {
+                Effect::SetTimer(timer) => {
+                    self.downing_timer.set(myself, timer.after, move || MemberListMessage::Judge(timer.epoch));
+                }
+                Effect::Poll { members } => self.step(myself, Input::Poll { members }),
+                Effect::Restrain(restrained) => self.step(myself, Input::Restrain(restrained)),
+                Effect::Fence => self.fence(),
+                Effect::Release { members } => {
+                    for member in members {
+                        if self.membership.status(member).is_some_and(|status| status < MemberStatus::Dead) {
+                            self.step(myself, Input::Down { member });
+                        }
+                    }
+                    self.refresh(myself);
+                }
+            }
+        }
+    }
+
+    /// Says what the topology is now. The dead keep their keys, and are not blocked, until they are released: calls to
+    /// them fail and are tried again.
+    pub(super) fn refresh(&mut self, myself: &ActorRef<MemberListMessage>) {
+        let held = self.membership.records().filter(|record| self.downing.holds(record.id()));
+        let held: Vec<_> = held.map(|record| record.member().clone()).collect();
+        let is_held = |id| held.iter().any(|member| member.id == id);
+        let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
+        let blocked = self.membership.blocked().into_iter().map(|quarantine| quarantine.member.id);
+        let blocked = blocked.filter(|id| !is_held(*id)).collect();
+        let active = self.membership.active().into_iter().chain(held).collect();
+        self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
+    }
+
+    /// This node must not serve any more, from this moment on. The rest is the root's.
+    pub(super) fn fence(&self) {
+        self.node.fence();
+        self.node.events.publish(ClusterEvent::Fenced { member: self.node.me.id });
+        if let Some(parts) = self.node.parts() {
+            drop(parts.root.cast(ClusterMessage::Evicted));
+        }
+    }
+}

@@ -1,0 +1,541 @@
+//! Split brain: which side of a partition goes on serving, and when.
+//!
+//! # What it guarantees, and what not
+//! - Two sides of a partition never both go on, if their members had the same settled view before it (see *Baseline*)
+//!   and the strategy is neither [`Strategy::Off`] nor keep-majority among fewer than three.
+//! - The losing side stops before the winning side takes over, as long as clocks run equally fast up to the slack of
+//!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
+//!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
+//!   lost. Who cannot live with that needs leases.
+//! - Who is *gone for sure* is released at once, and counts on no side: who has left, who was declared dead by an
+//!   operator, whose address belongs to another process now, and who is dead while its host answers that nobody listens
+//!   there.
+//! - It decides nothing about members that are suspected and refute, nor about members that only this node cannot
+//!   reach.
+//!
+//! # The story of a partition
+//! ```text
+//!  cut          first suspicion                                            dead             released
+//!   │  probe          │             suspicion S                             │   stable + margin  │
+//!   ├─────────────────┼─────────────────────────────────────────────────────┼────────────────────┤  winner
+//!   ├───────────────┬─────────────┬────────────────┐
+//!   │ quiet, or one │ three polls │  stable_after  │ fenced                                           loser
+//! ```
+//! While there is an unreachable member, or nobody has answered for two probe intervals and a timeout, a node asks all
+//! members in turn, `poll_limit` in each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered
+//! questions make a member *silent*. The answer proves both directions, so a deaf and a mute node see the same. These
+//! questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
+//!
+//! | | loser fences | winner releases |
+//! | --- | --- | --- |
+//! | evidence | unreachable or silent | unreachable: suspected and not refuted |
+//! | for | `stable_after` | suspicion + `stable_after` + margin, without a change |
+//! | worst case after the cut, T = 1 s, t = 0.5 s, n <= 10 | 2T + t quiet, t to the first poll, 3t polls, 2T = 6.5 s | not before 4T + 2T + 2.5 s = 8.5 s |
+//! | the same, n = 100 | 2T + t, t, 6t, 4T = 10 s | not before 6.6T + 4T + 5 s = 15.6 s |
+//! | the same, n = 1,000 | 2T + t, t, 48t, 6T = 33 s | not before 9.2T + 6T + 27 s = 42.2 s |
+//!
+//! So a silent crash costs its detection and 8.5 s in a small cluster. From the moment at which it sees itself losing a
+//! node also declares nobody dead and admits nobody ([`Effect::Restrain`]): on a cut of one direction its verdicts would
+//! reach the winners.
+//!
+//! # Baseline
+//! Members are counted against the last fully reachable view that has stood for `stable_after`, and against the last
+//! fully reachable one of any age; a side goes on only when it wins in both. A member that joined just before the cut,
+//! of which only one side knows, so makes no majority. A node that has not seen any settled view takes what it sees.
+//!
+//! # Source
+//! Pekko's `SplitBrainResolver` (`cluster/sbr/DowningStrategy.scala`) for the strategies and the waiting for stability;
+//! deviations: losers do not wait for a stable view, so `down_all_when_unstable` is off by default; what is known to
+//! have ended is not counted; indirectly connected members are kept as long as others reach them. Lifeguard (arXiv 1707.00788)
+//! for why a node that hears nothing distrusts itself.
+//!
+//! # How it is driven
+//! ```
+//! use gristmill_core::downing::{Config, Downing, Effect, Input, Observed, Standing};
+//! use gristmill_core::{Outbox, Timestamp, membership};
+//! use gristmill_messages::MemberId;
+//!
+//! let [me, other, third] = [1, 2, 3].map(MemberId::new);
+//! let mut downing = Downing::new(Config::keep_majority(), membership::Config::lan(), me);
+//! let mut out = Outbox::new();
+//! let seen = |standing| [me, other, third].map(|id| Observed { id, standing: if id == me { Standing::Up } else { standing } });
+//! downing.handle(Timestamp::ZERO, Input::Observed(seen(Standing::Up).to_vec()), &mut out);
+//! downing.handle(Timestamp::from_millis(100), Input::Observed(seen(Standing::Suspect).to_vec()), &mut out);
+//! assert!(out.drain_effects().any(|effect| effect == Effect::Restrain(true)), "one of three has lost");
+//! ```
+
+mod config;
+mod decision;
+mod observe;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use gristmill_messages::MemberId;
+
+pub use crate::alarm::{SetTimer, TimerEpoch};
+pub use config::{Config, ConfigError, Strategy};
+pub use decision::{Cause, DowningDecision, Side};
+pub use observe::{Observed, Standing, hear, observe};
+
+use crate::alarm::Alarm;
+use crate::{Timestamp, membership};
+use config::Pace;
+use decision::choose;
+
+type Outbox = crate::Outbox<Effect, Event>;
+
+/// What the machine is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The membership has changed: the whole of it, see [`observe`]. Who is no longer listed stays as it was.
+    Observed(Vec<Observed>),
+    /// A member has answered a ping of this node.
+    Answered {
+        /// Who.
+        member: MemberId,
+    },
+    /// Another member has reached a member that this node did not reach: it is indirectly connected, until it answers
+    /// by itself or is suspected.
+    Vouched {
+        /// Who was reached.
+        member: MemberId,
+    },
+    /// The host of a member has answered that nobody listens at its address.
+    Refused {
+        /// Whose.
+        member: MemberId,
+    },
+    /// The timer of [`Effect::SetTimer`] has fired.
+    Timer(TimerEpoch),
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Say `Timer` with this epoch after this time.
+    SetTimer(SetTimer),
+    /// Send a ping to each of these; an answer is said as `Answered`, a missing one is not waited for.
+    Poll {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
+    /// While true: declare nobody dead, and admit nobody.
+    Restrain(bool),
+    /// This node must not serve from now on. The last effect: every further input is ignored.
+    Fence,
+    /// These are out: declare those dead that are not, and let their keys be taken over.
+    Release {
+        /// Whom, ascending.
+        members: Vec<MemberId>,
+    },
+}
+
+/// What has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A side was chosen. With [`Side::This`] the unreachable are released, else this node is fenced.
+    Decided(DowningDecision),
+}
+
+/// What is known of one other member.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    standing: Standing,
+    /// Polls without an answer since.
+    asked: u8,
+    /// Its host says that its process has ended.
+    refused: bool,
+    /// It has refuted a suspicion, or another member has reached it, since it answered last.
+    vouched: bool,
+}
+
+impl Peer {
+    const SILENT: u8 = 3;
+
+    const fn is_gone(self) -> bool {
+        self.refused || matches!(self.standing, Standing::Gone)
+    }
+
+    const fn is_unreachable(self) -> bool {
+        !self.is_gone() && matches!(self.standing, Standing::Suspect | Standing::Dead)
+    }
+
+    const fn does_not_answer(self) -> bool {
+        !self.is_gone() && matches!(self.standing, Standing::Up) && self.asked >= Self::SILENT
+    }
+
+    /// It does not answer, and nobody else is known to hear it.
+    const fn is_silent(self) -> bool {
+        self.does_not_answer() && !self.vouched
+    }
+}
+
+/// The judgement of one node over partitions. See the [module](self).
+#[derive(Debug)]
+pub struct Downing {
+    config: Config,
+    membership: membership::Config,
+    me: MemberId,
+    peers: BTreeMap<MemberId, Peer>,
+    /// Decided to be out, or gone: no side counts them.
+    released: BTreeSet<MemberId>,
+    baseline: BTreeSet<MemberId>,
+    settled: bool,
+    latest: BTreeSet<MemberId>,
+    latest_since: Timestamp,
+    unreachable: BTreeSet<MemberId>,
+    /// The last change among the unreachable.
+    changed_at: Timestamp,
+    /// Since when there have been any.
+    since: Option<Timestamp>,
+    losing_since: Option<Timestamp>,
+    answered_at: Timestamp,
+    poll_at: Option<Timestamp>,
+    /// The last member that was polled.
+    cursor: MemberId,
+    fenced: bool,
+    alarm: Alarm,
+    decisions: VecDeque<DowningDecision>,
+}
+
+impl Downing {
+    /// Decisions remembered; the oldest are forgotten.
+    pub const DECISIONS: usize = 16;
+
+    /// A node that knows of nobody else yet. `config` is one that [`Config::validate`] accepts with `membership`, whose
+    /// intervals it goes by.
+    #[must_use]
+    pub fn new(config: Config, membership: membership::Config, me: MemberId) -> Self {
+        debug_assert_eq!(config.validate(&membership), Ok(()));
+        Self {
+            config,
+            membership,
+            me,
+            peers: BTreeMap::new(),
+            released: BTreeSet::new(),
+            baseline: BTreeSet::new(),
+            settled: false,
+            latest: BTreeSet::new(),
+            latest_since: Timestamp::ZERO,
+            unreachable: BTreeSet::new(),
+            changed_at: Timestamp::ZERO,
+            since: None,
+            losing_since: None,
+            answered_at: Timestamp::ZERO,
+            poll_at: None,
+            cursor: me,
+            fenced: false,
+            alarm: Alarm::new(),
+            decisions: VecDeque::new(),
+        }
+    }
+
+    /// Decides what follows from one input.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
+        if self.fenced {
+            return;
+        }
+        match input {
+            Input::Observed(members) => self.observed(now, members),
+            Input::Answered { member } => {
+                self.answered_at = now;
+                if let Some(peer) = self.peers.get_mut(&member) {
+                    (peer.asked, peer.refused, peer.vouched) = (0, false, false);
+                }
+            }
+            Input::Vouched { member } => {
+                self.answered_at = now;
+                if let Some(peer) = self.peers.get_mut(&member) {
+                    peer.vouched = true;
+                }
+            }
+            Input::Refused { member } => {
+                if let Some(peer) = self.peers.get_mut(&member).filter(|peer| peer.standing != Standing::Gone) {
+                    peer.refused = true;
+                }
+            }
+            Input::Timer(epoch) => {
+                if !self.alarm.fired(epoch) {
+                    return;
+                }
+                // This process stood still, and refutations may wait unread in its queues: it takes nothing over by
+                // time that it did not live through. To fence late would be wrong, so that clock goes on.
+                if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
+                    self.changed_at = now;
+                }
+            }
+        }
+        self.follow(now);
+        if self.config.strategy != Strategy::Off {
+            self.judge(now, out);
+            self.poll(now, out);
+        }
+        self.take_over(now, out);
+        if !self.fenced
+            && let Some(timer) = self.alarm.wake_at(now, self.next_deadline(now))
+        {
+            out.effect(Effect::SetTimer(timer));
+        }
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    /// Whether a member that is dead keeps its keys for now, because nobody has decided yet.
+    #[must_use]
+    pub fn holds(&self, member: MemberId) -> bool {
+        let dead = |peer: &Peer| peer.standing == Standing::Dead && !peer.is_gone();
+        !self.released.contains(&member) && self.peers.get(&member).is_some_and(dead)
+    }
+
+    /// Whether this node has fenced itself.
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    /// The last decisions, oldest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &DowningDecision> {
+        self.decisions.iter()
+    }
+
+    /// Panics when the state contradicts itself; `handle` calls it in debug builds.
+    #[allow(clippy::missing_panics_doc)] // the summary says it
+    pub fn check_invariants(&self) {
+        assert!(!self.peers.contains_key(&self.me), "this node is no other");
+        assert_eq!(self.since.is_none(), self.unreachable.is_empty(), "there is a time at which it began");
+        assert!(self.unreachable.is_disjoint(&self.released), "what is released is no longer waited for");
+        assert!(self.released.iter().all(|id| self.peers.contains_key(id)), "who is released is remembered");
+        assert!(self.decisions.len() <= Self::DECISIONS, "decisions are bounded");
+    }
+
+    fn observed(&mut self, now: Timestamp, members: Vec<Observed>) {
+        if self.peers.is_empty() {
+            self.answered_at = now;
+        }
+        let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
+        for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
+            let new = Peer { standing, asked: 0, refused: false, vouched: false };
+            let peer = self.peers.entry(id).or_insert(new);
+            if peer.standing == Standing::Suspect && standing == Standing::Up {
+                (peer.vouched, peer.refused) = (true, false);
+            } else if standing == Standing::Suspect {
+                peer.vouched = false;
+            }
+            peer.standing = standing;
+        }
+        // Who is forgotten by the membership is forgotten here, unless nobody has decided about it.
+        let released = &self.released;
+        self.peers.retain(|id, peer| listed.contains(id) || !(peer.is_gone() || released.contains(id)));
+        let (me, peers) = (self.me, &self.peers);
+        for set in [&mut self.released, &mut self.baseline, &mut self.latest] {
+            set.retain(|id| *id == me || peers.contains_key(id));
+        }
+    }
+
+    /// Works out who is unreachable, and which views were the last good ones.
+    fn follow(&mut self, now: Timestamp) {
+        let unreachable = self.chosen(|peer| peer.is_unreachable());
+        if unreachable != self.unreachable {
+            self.changed_at = now;
+            self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
+            self.unreachable = unreachable;
+        }
+        let mut view = self.chosen(|peer| !peer.is_gone());
+        view.insert(self.me);
+        if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
+            if view != self.latest {
+                self.latest.clone_from(&view);
+                self.latest_since = now;
+            }
+            let stood = now.since(self.latest_since) >= self.pace().stable_after(view.len());
+            if stood || !self.settled {
+                self.baseline = view;
+            }
+            self.settled |= stood;
+        } else if !self.settled {
+            // Nothing better is known.
+            self.baseline.extend(&view);
+            self.latest.extend(view);
+        }
+    }
+
+    /// Whether this node is on a losing side, and for how long it has been.
+    fn judge(&mut self, now: Timestamp, out: &mut Outbox) {
+        let mut lost = self.unreachable.clone();
+        lost.extend(self.chosen(|peer| peer.is_silent()));
+        // One link that fails is no partition, in whatever strategy, as long as nobody else misses its other end.
+        if lost.len() < 2 && 2 * lost.len() < self.members(&self.baseline).len() {
+            lost.clone_from(&self.unreachable);
+        }
+        let side = self.side(&lost);
+        match (side, self.losing_since) {
+            (Side::Other, None) => {
+                self.losing_since = Some(now);
+                out.effect(Effect::Restrain(true));
+            }
+            (Side::This | Side::Nobody, Some(_)) => {
+                self.losing_since = None;
+                out.effect(Effect::Restrain(false));
+            }
+            _ => {}
+        }
+        let stable_after = self.pace().stable_after(self.latest.len());
+        let long_enough = |since: Timestamp| now.since(since) >= stable_after;
+        if self.losing_since.is_some_and(long_enough) {
+            self.decide(now, Cause::Losing, Side::Other, &lost, out);
+        }
+    }
+
+    /// Releases the unreachable, or goes down with all others.
+    fn take_over(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.fenced || self.unreachable.is_empty() {
+            return;
+        }
+        let lost = self.unreachable.clone();
+        if self.decides_at_once() {
+            let dead: Vec<_> = lost.iter().copied().filter(|id| self.holds(*id)).collect();
+            if !dead.is_empty() {
+                self.forget(&dead);
+                out.effect(Effect::Release { members: dead });
+            }
+            return;
+        }
+        let unstable = |after| self.since.is_some_and(|since| now.since(since) >= after);
+        if self.config.unstable_after.is_some_and(unstable) {
+            return self.decide(now, Cause::Unstable, Side::Nobody, &lost, out);
+        }
+        if now.since(self.changed_at) >= self.pace().takeover(self.latest.len()) && self.losing_since.is_none() {
+            self.decide(now, Cause::Stable, self.side(&lost), &lost, out);
+        }
+    }
+
+    fn decide(&mut self, at: Timestamp, cause: Cause, chosen: Side, lost: &BTreeSet<MemberId>, out: &mut Outbox) {
+        let list = |set: &BTreeSet<MemberId>| set.iter().copied().collect::<Vec<_>>();
+        let is_indirect = |peer: &Peer| peer.does_not_answer() && peer.vouched;
+        let mut here = self.chosen(|peer| !peer.is_gone());
+        here.insert(self.me);
+        let decision = DowningDecision {
+            at,
+            strategy: self.config.strategy,
+            cause,
+            chosen,
+            baseline: list(&self.baseline),
+            latest: list(&self.latest),
+            reachable: here.difference(lost).copied().collect(),
+            unreachable: list(&self.unreachable),
+            silent: list(&self.chosen(|peer| peer.is_silent())),
+            indirectly_connected: list(&self.chosen(is_indirect)),
+            gone: self.peers.iter().filter(|(_, peer)| peer.is_gone()).map(|(id, _)| *id).collect(),
+            since: self.since,
+        };
+        if self.decisions.len() == Self::DECISIONS {
+            self.decisions.pop_front();
+        }
+        self.decisions.push_back(decision.clone());
+        out.event(Event::Decided(decision));
+        if chosen == Side::This {
+            let members = list(lost);
+            self.forget(&members);
+            out.effect(Effect::Release { members });
+        } else {
+            self.fenced = true;
+            out.effect(Effect::Fence);
+        }
+    }
+
+    /// These no longer count.
+    fn forget(&mut self, members: &[MemberId]) {
+        self.released.extend(members);
+        for id in members {
+            self.baseline.remove(id);
+            self.latest.remove(id);
+            self.unreachable.remove(id);
+        }
+        if self.unreachable.is_empty() {
+            self.since = None;
+        }
+    }
+
+    /// Asks the members whether they hear this node, as long as there is reason to.
+    fn poll(&mut self, now: Timestamp, out: &mut Outbox) {
+        let (every, quiet_after) = (self.pace().poll_interval(), self.pace().quiet_after());
+        if self.fenced || self.poll_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let quiet = now.since(self.answered_at) >= quiet_after;
+        let everybody = quiet || !self.unreachable.is_empty();
+        let asked = |peer: &Peer| {
+            !peer.is_gone() && peer.standing != Standing::Dead && (everybody || (peer.asked > 0 && !peer.vouched))
+        };
+        let wanted = self.chosen(asked);
+        let after = wanted.range((core::ops::Bound::Excluded(self.cursor), core::ops::Bound::Unbounded));
+        let before = wanted.range(..=self.cursor);
+        let members: Vec<_> = after.chain(before).copied().take(self.config.poll_limit).collect();
+        let Some(last) = members.last() else {
+            self.poll_at = None;
+            return;
+        };
+        self.cursor = *last;
+        self.poll_at = Some(now + every);
+        for id in &members {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.asked = peer.asked.saturating_add(1).min(Peer::SILENT);
+            }
+        }
+        out.effect(Effect::Poll { members });
+    }
+
+    /// When something has to be looked at again. What was due already is done, or waits for something else to happen.
+    fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let (pace, size) = (self.pace(), self.latest.len());
+        let judges = self.config.strategy != Strategy::Off;
+        let asks = judges && self.chosen(|peer| !peer.is_gone() && peer.standing != Standing::Dead).first().is_some();
+        let quiet = asks.then(|| self.answered_at + pace.quiet_after());
+        let settles = judges.then(|| self.latest_since + pace.stable_after(size));
+        let fences = self.losing_since.map(|since| since + pace.stable_after(size));
+        let waits = !self.unreachable.is_empty() && !self.decides_at_once();
+        let releases = waits.then(|| self.changed_at + pace.takeover(size));
+        let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
+        let deadlines = [self.poll_at, quiet, settles, fences, releases, unstable];
+        deadlines.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// Whether both sides go on anyway, so that there is nothing to wait for.
+    fn decides_at_once(&self) -> bool {
+        match self.config.strategy {
+            Strategy::Off => true,
+            Strategy::KeepMajority => self.members(&self.baseline).len() < 3 && self.members(&self.latest).len() < 3,
+            Strategy::StaticQuorum(_) | Strategy::KeepOldest { .. } | Strategy::DownAll => false,
+        }
+    }
+
+    /// Who goes on if these are lost: this side only if it does by the settled view and by the latest.
+    fn side(&self, lost: &BTreeSet<MemberId>) -> Side {
+        let [settled, latest] =
+            [&self.baseline, &self.latest].map(|view| choose(self.config.strategy, &self.members(view), lost));
+        match (settled, latest) {
+            (Side::This, Side::This) => Side::This,
+            (Side::Nobody, _) | (_, Side::Nobody) => Side::Nobody,
+            (Side::Other, _) | (_, Side::Other) => Side::Other,
+        }
+    }
+
+    /// Of a view, those that still count.
+    fn members(&self, view: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+        let gone = |id: &MemberId| self.peers.get(id).is_some_and(|peer| peer.is_gone());
+        view.iter().copied().filter(|id| !gone(id) && !self.released.contains(id)).collect()
+    }
+
+    fn chosen(&self, which: impl Fn(&Peer) -> bool) -> BTreeSet<MemberId> {
+        let counts = |(id, peer): &(&MemberId, &Peer)| which(peer) && !self.released.contains(*id);
+        self.peers.iter().filter(counts).map(|(id, _)| *id).collect()
+    }
+
+    const fn pace(&self) -> Pace<'_> {
+        Pace { config: &self.config, membership: &self.membership }
+    }
+}

@@ -1,0 +1,285 @@
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::*;
+
+const LAN: membership::Config = membership::Config::lan();
+
+fn id(member: u128) -> MemberId {
+    MemberId::new(member)
+}
+
+fn at(milliseconds: u64) -> Timestamp {
+    Timestamp::from_millis(milliseconds)
+}
+
+struct Machine {
+    downing: Downing,
+    out: Outbox,
+    /// Without timers.
+    done: Vec<Effect>,
+    timer: TimerEpoch,
+}
+
+impl Machine {
+    /// Node 1 of `count`, in a view that has settled; the clock is at ten seconds.
+    fn settled(config: Config, count: u128) -> Self {
+        let mut machine = Self {
+            downing: Downing::new(config, LAN, id(1)),
+            out: Outbox::new(),
+            done: vec![],
+            timer: TimerEpoch::default(),
+        };
+        machine.observe(0, count, &[]);
+        machine.answer(10_000, count, &[]);
+        machine.effects();
+        machine
+    }
+
+    /// All are up but those named.
+    fn observe(&mut self, now: u64, count: u128, other: &[(u128, Standing)]) {
+        let standing = |member| other.iter().find(|(id, _)| *id == member).map_or(Standing::Up, |(_, to)| *to);
+        let members = (1..=count).map(|member| Observed { id: id(member), standing: standing(member) }).collect();
+        self.handle(now, Input::Observed(members));
+    }
+
+    /// All answer but those named.
+    fn answer(&mut self, now: u64, count: u128, but: &[u128]) {
+        for member in (2..=count).filter(|member| !but.contains(member)) {
+            self.handle(now, Input::Answered { member: id(member) });
+        }
+    }
+
+    /// Half a second at a time until then, in which all answer but those named.
+    fn run(&mut self, from: u64, until: u64, count: u128, but: &[u128]) {
+        for now in (from..=until).step_by(500) {
+            self.answer(now, count, but);
+            self.fire(now);
+        }
+    }
+
+    /// The timer that is set now fires.
+    fn fire(&mut self, now: u64) {
+        self.handle(now, Input::Timer(self.timer));
+    }
+
+    fn handle(&mut self, now: u64, input: Input) {
+        self.downing.handle(at(now), input, &mut self.out);
+        for effect in self.out.drain_effects() {
+            match effect {
+                Effect::SetTimer(timer) => self.timer = timer.epoch,
+                effect => self.done.push(effect),
+            }
+        }
+    }
+
+    fn effects(&mut self) -> Vec<Effect> {
+        core::mem::take(&mut self.done)
+    }
+
+    fn decisions(&mut self) -> Vec<DowningDecision> {
+        self.out.drain_events().map(|Event::Decided(decision)| decision).collect()
+    }
+}
+
+fn poll(members: impl IntoIterator<Item = u128>) -> Effect {
+    Effect::Poll { members: members.into_iter().map(MemberId::new).collect() }
+}
+
+#[test]
+fn one_unreachable_member_of_three_is_released_after_suspicion_stability_and_margin() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    assert_eq!(machine.effects(), [poll([2, 3])]);
+    machine.run(10_500, 13_500, 3, &[3]);
+    machine.observe(14_000, 3, &[(3, Standing::Dead)]);
+    assert!(machine.downing.holds(id(3)), "it is dead and keeps its keys");
+    machine.run(14_000, 18_000, 3, &[3]);
+    machine.observe(18_499, 3, &[(3, Standing::Dead)]);
+    assert_eq!(machine.decisions(), []);
+    machine.effects();
+    machine.fire(18_500);
+    let released = Effect::Release { members: vec![id(3)] };
+    assert!(machine.effects().contains(&released));
+    assert!(!machine.downing.holds(id(3)));
+    let decision = DowningDecision {
+        at: at(18_500),
+        strategy: Strategy::KeepMajority,
+        cause: Cause::Stable,
+        chosen: Side::This,
+        baseline: vec![id(1), id(2), id(3)],
+        latest: vec![id(1), id(2), id(3)],
+        reachable: vec![id(1), id(2)],
+        unreachable: vec![id(3)],
+        silent: vec![],
+        indirectly_connected: vec![],
+        gone: vec![],
+        since: Some(at(10_000)),
+    };
+    assert_eq!(machine.decisions(), core::slice::from_ref(&decision));
+    assert_eq!(machine.downing.decisions().collect::<Vec<_>>(), [&decision]);
+}
+
+#[test]
+fn a_node_that_has_lost_the_others_is_restrained_at_once_and_fenced_when_that_lasts() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    assert!(machine.effects().contains(&Effect::Restrain(true)));
+    machine.fire(11_999);
+    assert!(!machine.effects().contains(&Effect::Fence));
+    machine.fire(12_000);
+    assert_eq!(machine.effects(), [Effect::Fence]);
+    let decisions = machine.decisions();
+    assert_eq!(decisions.len(), 1);
+    assert_eq!((decisions[0].cause, decisions[0].chosen), (Cause::Losing, Side::Other));
+    machine.observe(12_001, 3, &[]);
+    assert!(machine.downing.is_fenced() && machine.effects().is_empty(), "nothing comes after the end");
+}
+
+#[test]
+fn a_node_that_hears_nothing_fences_before_it_suspects_anybody() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.fire(12_500);
+    assert_eq!(machine.effects(), [poll([2, 3])], "two probe intervals and a timeout without an answer");
+    machine.fire(13_000);
+    machine.fire(13_500);
+    assert_eq!(machine.effects(), [poll([2, 3]), poll([2, 3])]);
+    machine.fire(14_000);
+    assert_eq!(machine.effects(), [Effect::Restrain(true), poll([2, 3])]);
+    machine.fire(15_999);
+    machine.effects();
+    machine.fire(16_000);
+    assert_eq!(machine.effects(), [Effect::Fence]);
+    assert_eq!(machine.decisions()[0].silent, [id(2), id(3)]);
+}
+
+#[test]
+fn who_answers_again_takes_the_fence_back() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    machine.effects();
+    machine.observe(11_900, 3, &[(3, Standing::Suspect)]);
+    assert!(machine.effects().contains(&Effect::Restrain(false)));
+    machine.fire(12_500);
+    assert!(!machine.effects().contains(&Effect::Fence));
+}
+
+#[test]
+fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.handle(10_000, Input::Refused { member: id(2) });
+    machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Gone)]);
+    assert_eq!(machine.effects(), [], "alone for good reasons");
+    machine.observe(14_000, 3, &[(2, Standing::Dead), (3, Standing::Gone)]);
+    assert!(!machine.downing.holds(id(2)) && !machine.downing.holds(id(3)));
+    machine.fire(30_000);
+    assert!(!machine.downing.is_fenced());
+    assert_eq!(machine.decisions(), []);
+}
+
+#[test]
+fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+    machine.handle(10_100, Input::Vouched { member: id(3) });
+    machine.run(10_500, 18_500, 5, &[3, 4, 5]);
+    let decisions = machine.decisions();
+    assert_eq!(decisions.len(), 1);
+    assert_eq!((decisions[0].chosen, &decisions[0].reachable), (Side::This, &vec![id(1), id(2), id(3), id(4)]));
+    assert_eq!((&decisions[0].silent, &decisions[0].indirectly_connected), (&vec![id(4)], &vec![id(3)]));
+}
+
+#[test]
+fn a_change_among_the_unreachable_starts_the_winners_clock_again() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
+    machine.run(10_500, 16_500, 5, &[4]);
+    machine.observe(17_000, 5, &[(4, Standing::Dead), (5, Standing::Suspect)]);
+    machine.run(17_000, 25_000, 5, &[4, 5]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(25_500, 25_500, 5, &[4, 5]);
+    assert_eq!(machine.decisions().len(), 1);
+}
+
+#[test]
+fn a_process_that_stood_still_takes_nothing_over_when_it_wakes() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    machine.fire(60_000);
+    assert_eq!(machine.decisions(), []);
+    assert!(!machine.downing.is_fenced());
+}
+
+#[test]
+fn a_member_that_joined_just_now_makes_no_majority() {
+    // 1 and 5 are on this side, and 5 is so young that the others may not know of it.
+    let mut machine = Machine::settled(Config::static_quorum(3), 4);
+    machine.observe(10_000, 5, &[]);
+    machine.observe(10_100, 5, &[(3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert!(machine.effects().contains(&Effect::Restrain(true)));
+    let mut machine = Machine::settled(Config::static_quorum(3), 4);
+    machine.observe(10_000, 5, &[]);
+    machine.answer(12_000, 5, &[]);
+    machine.observe(12_100, 5, &[(3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)), "its view has settled");
+}
+
+#[test]
+fn a_view_that_never_calms_down_brings_all_down_when_so_configured() {
+    let config = Config::keep_majority().down_all_when_unstable(Duration::from_secs(15));
+    let mut machine = Machine::settled(config, 5);
+    for (now, member) in [(10_000, 3), (15_000, 4), (20_000, 3), (24_999, 4)] {
+        machine.answer(now, 5, &[]);
+        machine.observe(now, 5, &[(member, Standing::Suspect)]);
+    }
+    assert!(!machine.downing.is_fenced());
+    machine.answer(25_000, 5, &[]);
+    machine.observe(25_000, 5, &[(3, Standing::Suspect)]);
+    assert_eq!(machine.decisions().pop().map(|it| (it.cause, it.chosen)), Some((Cause::Unstable, Side::Nobody)));
+    assert!(machine.downing.is_fenced());
+}
+
+#[test]
+fn without_a_strategy_the_dead_are_released_at_once_and_nobody_is_asked() {
+    let mut machine = Machine::settled(Config::off(), 5);
+    machine.observe(10_000, 5, &[(2, Standing::Suspect), (3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert_eq!(machine.effects(), []);
+    machine.observe(14_000, 5, &[(2, Standing::Dead), (3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert_eq!(machine.effects(), [Effect::Release { members: vec![id(2)] }]);
+}
+
+#[test]
+fn more_members_than_the_limit_are_asked_in_turn() {
+    let mut machine = Machine::settled(Config::default().poll_limit(2), 6);
+    machine.observe(10_000, 6, &[(6, Standing::Suspect)]);
+    for now in [10_500, 11_000, 11_500] {
+        machine.fire(now);
+    }
+    let polls: Vec<_> = machine.effects().into_iter().filter(|effect| matches!(effect, Effect::Poll { .. })).collect();
+    assert_eq!(polls, [poll([2, 3]), poll([4, 5]), poll([6, 2]), poll([3, 4])]);
+}
+
+#[test]
+fn a_stale_timer_is_ignored() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    machine.effects();
+    let stale = TimerEpoch::new(machine.timer.get() - 1);
+    machine.handle(60_000, Input::Timer(stale));
+    assert_eq!(machine.effects(), []);
+}
+
+#[test]
+fn decisions_are_bounded() {
+    let mut machine = Machine::settled(Config::default(), 20);
+    for dead in 1..=17 {
+        let now = u64::try_from(dead).unwrap() * 100_000;
+        let standings: Vec<_> = (2..2 + dead).map(|member| (member, Standing::Dead)).collect();
+        machine.answer(now, 20, &[]);
+        machine.observe(now, 20, &standings);
+        machine.run(now, now + 20_000, 20, &[]);
+        assert_eq!(machine.decisions().len(), 1);
+    }
+    assert_eq!(machine.downing.decisions().count(), Downing::DECISIONS);
+}
