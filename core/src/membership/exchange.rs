@@ -122,7 +122,9 @@ impl Membership {
 
     pub(super) fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
         // When another table is the same as this one, this node is in it; should `to` not know it yet, others do.
-        let introduce = self.agreed != Some(self.table.digest());
+        // Unless those others are gone: who does not answer may not know who asks.
+        let silent = self.status(to) == Some(MemberStatus::Suspect);
+        let introduce = silent || self.agreed != Some(self.table.digest());
         let updates = self.updates_for(to, introduce);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
     }

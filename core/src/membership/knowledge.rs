@@ -55,9 +55,6 @@ impl Membership {
         if self.phase != Phase::Joining {
             self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
         }
-        if from.is_none() {
-            self.agenda.cancel(Task::Expire(id));
-        }
         let changed = from != Some(to);
         match to {
             MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving => {

@@ -158,13 +158,12 @@ impl Table {
         let full = self.is_full();
         let place = self.place(incoming.id());
         let Some(known) = place.ok().and_then(|place| self.others.get_mut(place)) else {
-            if to == MemberStatus::Removed {
+            if to == MemberStatus::Removed || self.lapsed.contains_key(&incoming.id()) {
                 return none;
             }
             if full {
                 return Merged { refused: Some(Refusal::TableFull), ..none };
             }
-            self.lapsed.remove(&incoming.id());
             self.digest.exchange(0, share(incoming));
             self.living += usize::from(!incoming.is_terminal());
             self.others.insert(place.unwrap_or_else(|place| place), Arc::clone(incoming));
@@ -347,6 +346,17 @@ mod tests {
         assert!(table.merge(&record(2, 1, Stage::Up)).changed);
         assert_eq!(table.merge(&record(3, 1, Stage::Up)).refused, Some(Refusal::TableFull));
         assert!(table.merge(&record(2, 2, Stage::Leaving)).changed);
+    }
+
+    #[test]
+    fn nobody_is_let_in_by_hearsay_whose_tombstone_has_lapsed() {
+        let mut table = table(&record(1, 1, Stage::Up), 10);
+        table.merge(&record(2, 1, Stage::Up));
+        table.merge(&record(2, 2, Stage::Removed));
+        table.lapse(MemberId::new(2));
+        assert!(!table.merge(&record(2, 1, Stage::Up)).changed);
+        table.forget(MemberId::new(2));
+        assert!(table.merge(&record(2, 1, Stage::Up)).changed);
     }
 
     #[test]

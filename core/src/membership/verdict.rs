@@ -19,6 +19,9 @@ use crate::{MemberStatus, Timestamp};
 /// At one probe in so many a dead member is told that it is.
 const TELL_THE_DEAD_ONE_IN: u32 = 10;
 
+/// So many suspects are told at once that they are, by a node that hears again; the others by its probes.
+const TOLD_AT_ONCE: usize = 32;
+
 impl Membership {
     pub(super) fn probe(&mut self, now: Timestamp, out: &mut Outbox) {
         self.agenda.schedule(Task::Probe, now + self.health.scale(self.config.probe_interval));
@@ -304,6 +307,10 @@ impl Membership {
                 self.suspicions.insert(suspect, Suspicion { started: now });
                 self.time_suspicion(suspect);
                 self.detector.hasten(suspect);
+            }
+            for suspect in self.random_members(TOLD_AT_ONCE, |record| record.status() == MemberStatus::Suspect) {
+                let sequence = self.detector.sequence();
+                self.ping(suspect, sequence, out);
             }
         }
     }

@@ -379,6 +379,11 @@ fn a_node_that_hears_nobody_declares_nobody_dead_and_gives_all_their_time_when_i
     node.gossip(60_500, C, vec![record(C, 2, Stage::Up)]);
     assert!(node.events.contains(&Event::IsolationEnded { observed_at: at(60_500) }));
     assert!(node.suspicion_ends(B) >= Some(64_500), "{:?}", node.suspicion_ends(B));
+    let told = node.sent().into_iter().any(|(to, message)| match message {
+        Message::Ping { updates, .. } => to == B && updates[0].authors() == [ME] && updates[1].id() == ME,
+        _ => false,
+    });
+    assert!(told, "a suspect is told at once, by whom it may not know any more: {:?}", node.effects);
     assert_eq!(node.status(C), Some(MemberStatus::Up));
 }
 
