@@ -100,13 +100,11 @@ impl History {
         self.of(observer).find(|entry| entry.at >= since && knows(&entry.seen)).map(|entry| entry.at)
     }
 
-    /// M3: all of these observers know within `limit` that a member is no more, which it is from `since` on.
+    /// M3: all of these observers know within `limit` that a member is no more, which it is from `since` on. Says how
+    /// long the last one took.
     ///
     /// # Errors
     /// An observer that does not.
-    ///
-    /// # Returns
-    /// How long the last one took.
     pub fn everybody_knows<'a>(
         &self,
         observers: impl IntoIterator<Item = &'a str>,
@@ -135,14 +133,13 @@ impl History {
         let healthy: BTreeSet<MemberId> = healthy.into_iter().collect();
         let mut ids = BTreeMap::new();
         for entry in &self.entries {
-            if let Observation::Started(id) = entry.seen {
+            if let Observation::Started(id) | Observation::Rejoined { new: id, .. } = entry.seen {
                 ids.insert(entry.by.as_str(), id);
             }
             let buried = match &entry.seen {
                 Observation::Status { member, to: MemberStatus::Dead, .. } => healthy.contains(member),
-                Observation::Evicted | Observation::Fenced => {
-                    ids.get(entry.by.as_str()).is_some_and(|id| healthy.contains(id))
-                }
+                Observation::Fenced(id) => healthy.contains(id),
+                Observation::Evicted => ids.get(entry.by.as_str()).is_some_and(|id| healthy.contains(id)),
                 _ => false,
             };
             if buried {
@@ -171,6 +168,29 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    /// M7, P1: a member stopped to serve before anybody else took over what it owned. Says by how much.
+    ///
+    /// # Errors
+    /// It has not stopped, or the first topology without it was earlier.
+    pub fn was_fenced_before_takeover(&self, member: MemberId) -> Result<Duration, Violation> {
+        let fail = |what: &dyn fmt::Display| Err(Violation::new(Rule::Fenced, format!("{member}: {what}")));
+        let Some(fenced) = self.entries.iter().find(|entry| entry.seen == Observation::Fenced(member)) else {
+            return fail(&"was never fenced");
+        };
+        let mut owners = BTreeSet::new();
+        for entry in self.entries.iter().filter(|entry| entry.by != fenced.by) {
+            if let Observation::Topology { members, .. } = &entry.seen {
+                if members.contains_key(&member) {
+                    owners.insert(&entry.by);
+                } else if owners.contains(&entry.by) {
+                    let Some(ahead) = entry.at.checked_sub(fenced.at) else { return fail(entry) };
+                    return Ok(ahead);
+                }
+            }
+        }
+        Ok(Duration::MAX)
     }
 
     /// R1: no activation has answered two calls with the same turn, and none that one caller made later with an earlier
@@ -266,6 +286,8 @@ pub enum Rule {
     Accurate,
     /// See [`History::all_agree`].
     Agreement,
+    /// See [`History::was_fenced_before_takeover`].
+    Fenced,
     /// See [`History::no_turn_was_answered_twice`].
     Once,
 }

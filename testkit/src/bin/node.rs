@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! node [--listen HOST:PORT] [--seed HOST:PORT]… [--cluster NAME] [--secret TEXT] [--profile lan|fast|test]
-//!      [--kind NAME]… [--client]
+//!      [--kind NAME]… [--client] [--rejoin]
 //! ```
 //!
 //! A line on stdin is `TAG COMMAND`; its answer on stdout is `TAG ok …` or `TAG err …`. Commands run side by side, so
@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use gristmill::{
     Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, EventStream, Grain, GrainContext,
-    GrainError, Kind, Member, Reply, Shutdown, StartError, Timing, TransportConfig,
+    GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, Timing, TransportConfig,
 };
 use gristmill_core::membership;
 use gristmill_testkit::Observation;
@@ -229,6 +229,7 @@ struct Options {
     profile: String,
     kinds: Vec<String>,
     client: bool,
+    rejoin: bool,
 }
 
 impl Options {
@@ -241,6 +242,7 @@ impl Options {
             profile: "lan".into(),
             kinds: Vec::new(),
             client: false,
+            rejoin: false,
         };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -252,6 +254,7 @@ impl Options {
                 "--profile" => options.profile = value()?,
                 "--kind" => options.kinds.push(value()?),
                 "--client" => options.client = true,
+                "--rejoin" => options.rejoin = true,
                 _ => return Err(format!("no such flag: {flag}").into()),
             }
         }
@@ -271,6 +274,9 @@ impl Options {
             .timing(timing)
             .event_buffer(EVENTS)
             .transport(transport);
+        if self.rejoin {
+            builder = builder.on_eviction(OnEviction::Rejoin);
+        }
         if let Some(secret) = self.secret {
             builder = builder.secret(secret);
         }

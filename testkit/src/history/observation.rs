@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
 
-use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, TopologyHash};
+use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, Side, TopologyHash};
 
 /// Something that one node has seen, or that a caller on it has.
 ///
@@ -16,7 +16,10 @@ use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, TopologyHash};
 /// | `refuted` | id |
 /// | `topology` | hash, then `id=address` of each member |
 /// | `halted`, `resumed` | how many are suspected |
-/// | `isolated`, `connected`, `evicted`, `fenced`, `ended` | none |
+/// | `isolated`, `connected`, `evicted`, `ended` | none |
+/// | `decided` | `this`, `other` or `none`: which side goes on |
+/// | `fenced` | id |
+/// | `rejoined` | id before, id |
 /// | `answered` | grain, activation, turn |
 /// | `failed` | grain, and why |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +65,17 @@ pub enum Observation {
     Connected,
     /// The others have declared it dead.
     Evicted,
-    /// It must not serve any more.
-    Fenced,
+    /// It was decided which side of a partition goes on.
+    Decided(Side),
+    /// It must not serve any more under this id.
+    Fenced(MemberId),
+    /// It has joined again: a new life.
+    Rejoined {
+        /// Its id before.
+        old: MemberId,
+        /// Its id from now on.
+        new: MemberId,
+    },
     /// It has shut down, in whatever way.
     Ended,
     /// A grain has answered a call.
@@ -107,6 +119,9 @@ impl Observation {
             ClusterEvent::Isolated => Self::Isolated,
             ClusterEvent::IsolationEnded => Self::Connected,
             ClusterEvent::Evicted => Self::Evicted,
+            ClusterEvent::DowningDecided(decision) => Self::Decided(decision.chosen),
+            ClusterEvent::Fenced { member } => Self::Fenced(*member),
+            ClusterEvent::Rejoined { old, new } => Self::Rejoined { old: *old, new: *new },
             ClusterEvent::Shutdown | ClusterEvent::ShutdownFailed { .. } => Self::Ended,
             _ => return None,
         })
@@ -114,7 +129,7 @@ impl Observation {
 
     /// Whether what the same process sees from here on is seen in another life.
     pub(super) const fn parts_lives(&self) -> bool {
-        matches!(self, Self::Evicted | Self::Fenced | Self::Ended)
+        matches!(self, Self::Started(_) | Self::Fenced(_) | Self::Rejoined { .. })
     }
 }
 
@@ -139,7 +154,9 @@ impl fmt::Display for Observation {
             Self::Isolated => f.write_str("isolated"),
             Self::Connected => f.write_str("connected"),
             Self::Evicted => f.write_str("evicted"),
-            Self::Fenced => f.write_str("fenced"),
+            Self::Decided(side) => write!(f, "decided {}", name_of_side(*side)),
+            Self::Fenced(id) => write!(f, "fenced {id}"),
+            Self::Rejoined { old, new } => write!(f, "rejoined {old} {new}"),
             Self::Ended => f.write_str("ended"),
             Self::Answered { grain, activation, turn } => write!(f, "answered {grain} {activation} {turn}"),
             Self::Failed { grain, reason } => write!(f, "failed {grain} {reason}"),
@@ -184,7 +201,9 @@ fn parse(line: &str) -> Option<Observation> {
         "isolated" => Observation::Isolated,
         "connected" => Observation::Connected,
         "evicted" => Observation::Evicted,
-        "fenced" => Observation::Fenced,
+        "decided" => Observation::Decided(words.next().and_then(side)?),
+        "fenced" => Observation::Fenced(next(&mut words)?),
+        "rejoined" => Observation::Rejoined { old: next(&mut words)?, new: next(&mut words)? },
         "ended" => Observation::Ended,
         "answered" => {
             Observation::Answered { grain: next(&mut words)?, activation: next(&mut words)?, turn: next(&mut words)? }
@@ -217,6 +236,18 @@ const fn name_of(evidence: Evidence) -> &'static str {
 fn evidence(name: &str) -> Option<Evidence> {
     use Evidence::{ConnectionRefused, ProbeUnanswered, Reported};
     [ProbeUnanswered, ConnectionRefused, Reported].into_iter().find(|evidence| name_of(*evidence) == name)
+}
+
+const fn name_of_side(side: Side) -> &'static str {
+    match side {
+        Side::This => "this",
+        Side::Other => "other",
+        Side::Nobody => "none",
+    }
+}
+
+fn side(name: &str) -> Option<Side> {
+    [Side::This, Side::Other, Side::Nobody].into_iter().find(|side| name_of_side(*side) == name)
 }
 
 /// A line that is no [`Observation`].

@@ -58,7 +58,7 @@ fn who_comes_back_from_the_dead_is_seen() {
 
 #[test]
 fn another_life_of_a_node_remembers_nothing_of_the_one_before() {
-    let history = history(&["1 a status 2 b:1 up dead", "2 a fenced", "3 a status 2 b:1 - joining"]);
+    let history = history(&["1 a status 2 b:1 up dead", "2 a fenced 1", "3 a status 2 b:1 - joining"]);
     assert_eq!(history.is_monotone(), Ok(()));
 }
 
@@ -93,6 +93,18 @@ fn who_does_not_agree_at_the_end_is_seen() {
 }
 
 #[test]
+fn who_takes_over_too_early_is_seen() {
+    let both = "1 a topology aa 1=a:1 2=b:1";
+    let alone = |at| format!("{at} a topology bb 1=a:1");
+    let ahead = |at| history(&[both, "5 b fenced 2", &alone(at)]).was_fenced_before_takeover(B);
+    assert_eq!(ahead(7), Ok(Duration::from_secs(2)));
+    assert_eq!(broken(history(&[both, &alone(4), "5 b fenced 2"]).was_fenced_before_takeover(B)), Rule::Fenced);
+    assert_eq!(broken(history(&[both, &alone(7)]).was_fenced_before_takeover(B)), Rule::Fenced, "never");
+    let own = history(&["1 b topology aa 1=a:1 2=b:1", "2 b topology bb 1=a:1", "5 b fenced 2"]);
+    assert_eq!(own.was_fenced_before_takeover(B), Ok(Duration::MAX), "nobody took over");
+}
+
+#[test]
 fn a_turn_that_is_answered_twice_or_out_of_order_is_seen() {
     let turns = ["1 a answered g/1 x/1 1", "2 a answered g/1 x/1 2"];
     assert_eq!(history(&turns).no_turn_was_answered_twice(), Ok(()));
@@ -117,7 +129,9 @@ fn every_line_is_read_as_it_was_written() {
         "isolated".into(),
         "connected".into(),
         "evicted".into(),
-        "fenced".into(),
+        "decided other".into(),
+        format!("fenced {id}"),
+        format!("rejoined {id} {id}"),
         "ended".into(),
         "answered echo/a x/1 3".into(),
         "failed echo/a no way".into(),

@@ -145,6 +145,7 @@ impl Node {
     }
 
     /// All that it has told so far, and when each line came.
+    #[allow(dead_code, reason = "the tests on hosts of their own need it")]
     pub(crate) fn timed_lines(&self) -> Vec<(Instant, String)> {
         let lines = self.output.lines.lock().unwrap();
         lines.came.iter().copied().zip(lines.seen.iter().cloned()).collect()

@@ -78,9 +78,24 @@ impl Cluster {
         self.processes.iter().rev().find(|process| process.host == host).expect("a process was started there")
     }
 
-    /// The member id of the process on a host.
+    /// The member id of the process on a host, as it is now.
     pub(crate) fn id(&self, host: usize) -> MemberId {
-        self.node(host).id().parse().unwrap()
+        let first = self.node(host).id().parse().unwrap();
+        let history = self.history();
+        let renewed = history.of(self.name(host)).rev().find_map(|entry| match entry.seen {
+            Observation::Rejoined { new, .. } => Some(new),
+            _ => None,
+        });
+        renewed.unwrap_or(first)
+    }
+
+    /// Waits until the process on a host, which was `old`, has joined again.
+    pub(crate) fn rejoins(&self, host: usize, old: MemberId) {
+        self.sees(
+            host,
+            "it has joined again",
+            |seen| matches!(seen, Observation::Rejoined { old: before, .. } if *before == old),
+        );
     }
 
     /// How long ago this cluster has begun: the time of its history.

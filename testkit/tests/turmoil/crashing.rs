@@ -72,8 +72,5 @@ fn a_killed_member_costs_no_more_than_the_calls_that_it_had() {
     println!("{answered} calls answered, {} failed; known to all after {:?}", failed.len(), known - killed);
     assert_eq!(grains.len(), GRAINS, "each grain has answered again");
     assert!(failed.len() <= 5, "each caller may lose the call that it made: {failed:?}");
-    for number in 0..GRAINS {
-        let most = world.probe.most_alive(("test", format!("grain-{number}").as_str()));
-        assert_eq!(most, 1, "grain-{number} had two activations at once");
-    }
+    world.no_grain_was_active_twice();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gristmill::{ClusterActor, ClusterConfig, ClusterContext, EventStream, MemberId, MemberStatus, Timing};
+use gristmill::{ClusterActor, ClusterConfig, ClusterContext, EventStream, MemberId, MemberStatus, OnEviction, Timing};
 use gristmill_testkit::{History, Observation, Probe, Said, Say, TurmoilNetwork};
 use turmoil::Sim;
 
@@ -20,7 +20,7 @@ pub(crate) struct World {
     simulation: Sim<'static>,
     network: TurmoilNetwork,
     shared: Arc<Shared>,
-    pub(crate) probe: Probe,
+    probe: Probe,
 }
 
 #[derive(Default)]
@@ -191,6 +191,14 @@ impl World {
         });
     }
 
+    /// P1: of each grain that was called there was never more than one activation at once, and it was called.
+    pub(crate) fn no_grain_was_active_twice(&self) {
+        for number in 0..GRAINS {
+            let most = self.probe.most_alive(("test", format!("grain-{number}").as_str()));
+            assert_eq!(most, 1, "activations of grain-{number} at once");
+        }
+    }
+
     /// Lets time pass until these agree, and checks what must hold of every history.
     pub(crate) fn end(&mut self, numbers: &[usize]) -> History {
         self.agree(numbers);
@@ -225,6 +233,7 @@ async fn run(
         .seeds([address(1), address(2)])
         .network(Arc::new(network.host(&host)))
         .timing(timing)
+        .on_eviction(OnEviction::Rejoin)
         .kind(probe.kind("test"))
         .build()?;
     tokio::spawn(record(config.events(), name.clone(), Arc::clone(&shared)));
