@@ -76,7 +76,7 @@ pub enum Observation {
         /// Its id from now on.
         new: MemberId,
     },
-    /// It has shut down, in whatever way.
+    /// It has shut down, in whatever way, or did not start.
     Ended,
     /// A grain has answered a call.
     Answered {
@@ -122,14 +122,16 @@ impl Observation {
             ClusterEvent::DowningDecided(decision) => Self::Decided(decision.chosen),
             ClusterEvent::Fenced { member } => Self::Fenced(*member),
             ClusterEvent::Rejoined { old, new } => Self::Rejoined { old: *old, new: *new },
-            ClusterEvent::Shutdown | ClusterEvent::ShutdownFailed { .. } => Self::Ended,
+            ClusterEvent::Shutdown | ClusterEvent::ShutdownFailed { .. } | ClusterEvent::StartupFailed { .. } => {
+                Self::Ended
+            }
             _ => return None,
         })
     }
 
     /// Whether what the same process sees from here on is seen in another life.
     pub(super) const fn parts_lives(&self) -> bool {
-        matches!(self, Self::Started(_) | Self::Fenced(_) | Self::Rejoined { .. })
+        matches!(self, Self::Started(_) | Self::Fenced(_) | Self::Rejoined { .. } | Self::Ended)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gristmill::MemberStatus;
+use gristmill::{MemberStatus, Side};
 use gristmill_testkit::Observation;
 
 use crate::world::{GRAINS, World};
@@ -27,6 +27,7 @@ fn who_crashes_and_comes_back_to_its_address_is_another_member() {
         let took = world.history().everybody_knows(others, old, crashed, Duration::from_secs(30)).unwrap();
         println!("known to all after {took:?}{}", if silent { ", by silence" } else { "" });
         world.bounce(3);
+        world.joins(3);
         assert_ne!(world.id(3), old);
         world.agree(&[1, 2, 3]);
     }
@@ -34,9 +35,30 @@ fn who_crashes_and_comes_back_to_its_address_is_another_member() {
     let old = world.id(3);
     world.kill(3);
     world.bounce(3);
+    world.joins(3);
     let history = world.end(&[1, 2, 3]);
     assert_ne!(world.id(3), old);
     history.nobody_was_buried_alive([1, 2, 3].map(|node| world.id(node))).unwrap();
+}
+
+// proves M5, M6, M7: fault 1, more than half of the hosts at once
+#[test]
+fn who_is_left_of_a_minority_stops_and_waits_for_others() {
+    let mut world = World::start(5, 6);
+    // So that the view that it is compared with has settled.
+    world.pass(Duration::from_secs(5));
+    let left = [1, 2].map(|node| (world.name(node), world.id(node)));
+    for node in [3, 4, 5] {
+        world.crash(node);
+    }
+    for (name, id) in &left {
+        world.sees(name, "it stops to serve", |seen| *seen == Observation::Fenced(*id));
+    }
+    for node in [3, 4, 5] {
+        world.bounce(node);
+    }
+    let history = world.end(&[1, 2, 3, 4, 5]);
+    assert!(history.entries().iter().all(|entry| entry.seen != Observation::Decided(Side::This)), "nobody took over");
 }
 
 // proves M3, R1: fault 1, under load

@@ -6,4 +6,5 @@
 
 mod crashing;
 mod cutting;
+mod schedules;
 mod world;

@@ -9,7 +9,7 @@ use gristmill_testkit::{History, Observation, Probe, Said, Say, TurmoilNetwork};
 use turmoil::Sim;
 
 /// Simulated time for a condition to come true: far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 const PORT: u16 = 7000;
 
@@ -96,9 +96,13 @@ impl World {
         self.network.crash(&mut self.simulation, &host(number));
     }
 
-    /// Starts a process anew on the same address, and waits until it has joined.
+    /// Starts a process anew on the same address, and does not wait for it to join.
     pub(crate) fn bounce(&mut self, number: usize) {
         self.network.bounce(&mut self.simulation, &host(number));
+    }
+
+    /// Lets time pass until the process on a host has joined.
+    pub(crate) fn joins(&mut self, number: usize) {
         self.eventually("it has joined", |world| world.runs(number).then_some(()));
     }
 
@@ -228,17 +232,23 @@ async fn run(
     let address = |number| format!("{}:{PORT}", self::host(number));
     let mut timing = Timing::lan();
     timing.membership.contact_interval = Duration::from_secs(5);
-    let config = ClusterConfig::builder("turmoil")
-        .listen(format!("{host}:{PORT}"))
-        .seeds([address(1), address(2)])
-        .network(Arc::new(network.host(&host)))
-        .timing(timing)
-        .on_eviction(OnEviction::Rejoin)
-        .kind(probe.kind("test"))
-        .build()?;
-    tokio::spawn(record(config.events(), name.clone(), Arc::clone(&shared)));
     // It goes on until the host is crashed.
-    let (_cluster, context) = ClusterActor::start_member(config).await?;
+    let (_cluster, context) = loop {
+        let config = ClusterConfig::builder("turmoil")
+            .listen(format!("{host}:{PORT}"))
+            .seeds([address(1), address(2)])
+            .network(Arc::new(network.host(&host)))
+            .timing(timing.clone())
+            .on_eviction(OnEviction::Rejoin)
+            .kind(probe.kind("test"))
+            .build()?;
+        tokio::spawn(record(config.events(), name.clone(), Arc::clone(&shared)));
+        if let Ok(started) = ClusterActor::start_member(config).await {
+            break started;
+        }
+        // As what supervises a process would do when it has found nobody.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
     shared.running.lock().unwrap().insert(host, Running { name: name.clone(), context: context.clone() });
     let mut turn = 0_usize;
     loop {
