@@ -39,6 +39,7 @@ pub struct ClusterConfig {
     pub(crate) request_timeout: Duration,
     pub(crate) pid_cache: NonZeroUsize,
     pub(crate) events: Events,
+    pub(crate) metrics: bool,
 }
 
 /// What a member does that must not serve any more: it was on the losing side of a partition, or the others have declared
@@ -71,6 +72,9 @@ pub struct Timing {
     pub rediscovery: Duration,
     /// How often idle grains are looked for.
     pub sweep: Duration,
+    /// How often a heartbeat is written again that has not changed, so that readers see how old it is. Default 30 s, a
+    /// guess. Shorter: a value for each member and key goes through the whole cluster as often.
+    pub heartbeat_refresh: Duration,
 }
 
 impl Timing {
@@ -84,6 +88,7 @@ impl Timing {
             retry: RetryPolicy::lan(),
             rediscovery: Duration::from_secs(5),
             sweep: Duration::from_secs(5),
+            heartbeat_refresh: Duration::from_secs(30),
         }
     }
 
@@ -114,6 +119,7 @@ impl Timing {
             retry: RetryPolicy::test(),
             rediscovery: Duration::from_millis(200),
             sweep: Duration::from_millis(50),
+            heartbeat_refresh: Duration::from_secs(1),
         }
     }
 }
@@ -138,6 +144,7 @@ impl ClusterConfig {
                 request_timeout: Duration::from_secs(5),
                 pid_cache: NonZeroUsize::new(1_000_000).unwrap_or(NonZeroUsize::MIN),
                 events: Events::new(DEFAULT_EVENT_BUFFER),
+                metrics: true,
             },
             insecure: false,
             custom_network: false,
@@ -271,6 +278,12 @@ impl ClusterConfigBuilder {
     /// Events that a subscriber may be behind before it loses the oldest; default 1,024.
     pub const fn event_buffer(mut self, events: NonZeroUsize) -> Self {
         self.event_buffer = events.get();
+        self
+    }
+
+    /// Whether anything is counted; default: yes. Switched off, [`metrics`](crate::ClusterContext::metrics) is an error.
+    pub const fn metrics(mut self, on: bool) -> Self {
+        self.config.metrics = on;
         self
     }
 

@@ -13,10 +13,10 @@ use prost::{Message, Name};
 
 use crate::error::RequestError;
 use crate::event::EventStream;
-use crate::gossip::GossipMessage;
+use crate::gossip::{ClusterGossip, GossipMessage, Heartbeat};
 use crate::grain::Ended;
 use crate::member_list::MemberListMessage;
-use crate::metrics::MetricsSnapshot;
+use crate::metrics::{MetricsError, MetricsSnapshot};
 use crate::node::Node;
 use crate::placement::PlacementMessage;
 use crate::request::GrainRef;
@@ -128,7 +128,7 @@ impl ClusterContext {
     /// # Errors
     /// The node is not running.
     pub async fn explain(&self, member: MemberId) -> Result<Option<Explanation>, RequestError> {
-        let parts = self.node.parts().ok_or(RequestError::NotRunning)?;
+        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
         let explain = |reply| MemberListMessage::Explain(member, reply);
         parts.member_list.ask(explain).await.ok_or(RequestError::NotRunning)
     }
@@ -139,18 +139,39 @@ impl ClusterContext {
         self.node().events.subscribe()
     }
 
-    /// How many grains of each kind every member runs, as its last heartbeat says. On a client: nothing.
+    /// The values that members write for each other: set, get, subscribe, consensus.
+    #[must_use]
+    pub fn gossip(&self) -> ClusterGossip {
+        ClusterGossip { cluster: self.clone() }
+    }
+
+    /// How many grains of each kind every member runs, as its last [heartbeat](Self::heartbeat) says. On a client:
+    /// nothing.
     ///
     /// # Errors
     /// The node is not running.
     pub async fn grain_counts(&self) -> Result<BTreeMap<MemberId, BTreeMap<KindName, u64>>, RequestError> {
-        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
-        parts.gossip.ask(GossipMessage::GrainCounts).await.ok_or(RequestError::NotRunning)
+        Ok(self.heartbeats().await?.into_iter().map(|(member, heartbeat)| (member, heartbeat.grains)).collect())
     }
 
-    /// What this node has counted.
-    #[must_use]
-    pub fn metrics(&self) -> MetricsSnapshot {
+    /// The last heartbeat of an active member; none when it has not come here yet, and on a client.
+    ///
+    /// # Errors
+    /// The node is not running.
+    pub async fn heartbeat(&self, member: MemberId) -> Result<Option<Heartbeat>, RequestError> {
+        Ok(self.heartbeats().await?.remove(&member))
+    }
+
+    async fn heartbeats(&self) -> Result<BTreeMap<MemberId, Heartbeat>, RequestError> {
+        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
+        parts.gossip.ask(GossipMessage::Heartbeats).await.ok_or(RequestError::NotRunning)
+    }
+
+    /// What this node has counted, since it joined the last time.
+    ///
+    /// # Errors
+    /// Metrics are [switched off](crate::ClusterConfigBuilder::metrics).
+    pub fn metrics(&self) -> Result<MetricsSnapshot, MetricsError> {
         self.node().metrics.snapshot()
     }
 

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::Stream;
 use gristmill_core::downing::DowningDecision;
@@ -10,7 +11,7 @@ use gristmill_core::membership::Evidence;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::TopologyUpdated;
 use gristmill_core::{Member, MemberStatus, Timestamp};
-use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberId};
+use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberId, TopologyHash};
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -87,6 +88,23 @@ pub enum ClusterEvent {
         /// To.
         to: MemberStatus,
         /// Why not.
+        reason: String,
+    },
+    /// All active members tell of the same topology.
+    TopologyConsensusReached {
+        /// Of the topology.
+        hash: TopologyHash,
+        /// Since the topology began to change, on this node.
+        after: Duration,
+    },
+    /// They no longer do: a change is on its way.
+    TopologyConsensusLost,
+    /// A peer's gossip, or a part of it, was not merged, because it claims what the peer cannot know. At most once a
+    /// second; the metric `gossip_refused` counts each.
+    GossipRefused {
+        /// Whose connection it came on.
+        from: MemberId,
+        /// Why.
         reason: String,
     },
     /// The others have declared this node dead.

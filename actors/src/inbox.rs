@@ -84,6 +84,11 @@ impl PeerRequest {
         self.request.message.is::<M>()
     }
 
+    /// Bytes of the message.
+    pub(crate) const fn len(&self) -> usize {
+        self.request.data.len()
+    }
+
     pub(crate) fn name(&self) -> &MessageName {
         &self.request.message
     }

@@ -25,11 +25,13 @@ pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
 pub use error::{RequestError, ShutdownError, StartError};
 pub use event::{ClusterEvent, EventStream};
+pub use gossip::{ClusterGossip, ConsensusError, ConsensusHandle, GossipError, GossipUpdate, GossipUpdates, Heartbeat};
 pub use grain::{
     Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind,
     OnPanic, Reply,
 };
 pub use gristmill_core::downing::{Cause, Config as Downing, DowningDecision, Side, Strategy};
+pub use gristmill_core::gossip::SetRefusal;
 pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
 pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
 pub use gristmill_core::topology::{Topology, TopologyUpdated};
@@ -38,7 +40,7 @@ pub use gristmill_messages::{
     ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyHash, TopologyVersion,
 };
 pub use gristmill_transport::{MemoryHost, MemoryNetwork, Network, Secret, TcpNetwork, TransportConfig};
-pub use metrics::MetricsSnapshot;
+pub use metrics::{MetricsError, MetricsSnapshot};
 pub use provider::{ClusterProvider, Discovery, MemoryProvider, ProviderError, ProviderFuture, SeedNodes, StaticList};
 pub use request::GrainRef;
 

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// What a node has counted since it started.
+/// What a node has counted since it started. The names of the fields are the names of the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
@@ -40,16 +41,50 @@ pub struct MetricsSnapshot {
     pub local_health: u64,
     /// Of the probe that was answered last, in microseconds.
     pub probe_round_trip_micros: u64,
+    /// Gossip rounds begun.
+    pub gossip_rounds: u64,
+    /// Encoded bytes of the deltas that were sent, without frames; those that failed are among them.
+    pub gossip_sent_bytes: u64,
+    /// Encoded bytes of what peers sent to gossip, also of what was refused.
+    pub gossip_received_bytes: u64,
+    /// Values in the deltas that were sent.
+    pub gossip_sent_entries: u64,
+    /// Values in the deltas that came, also those that were no news.
+    pub gossip_received_entries: u64,
+    /// Deltas without an acknowledgement; they are among `failed_sends`.
+    pub gossip_failed_sends: u64,
+    /// Deltas and values of peers that gossip refused; some when members come and go, since not all learn of it at once.
+    pub gossip_refused: u64,
+    /// How long it last took from a change of the topology to the moment when all members told of the same one, as seen
+    /// here; zero before the first.
+    pub topology_convergence: Duration,
+}
+
+/// Why there are no metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// They are switched off in the [configuration](crate::ClusterConfigBuilder::metrics).
+    #[error("metrics are disabled")]
+    Disabled,
 }
 
 macro_rules! metrics {
     ($($metric:ident: $kind:ident),* $(,)?) => {
-        #[derive(Debug, Default)]
-        pub(crate) struct Metrics { $(pub(crate) $metric: $kind),* }
+        #[derive(Debug)]
+        pub(crate) struct Metrics { on: bool, $(pub(crate) $metric: $kind),* }
 
         impl Metrics {
-            pub(crate) fn snapshot(&self) -> MetricsSnapshot {
-                MetricsSnapshot { $($metric: self.$metric.get()),* }
+            /// Switched off, nothing is counted.
+            pub(crate) fn new(on: bool) -> Self {
+                Self { on, $($metric: $kind::new(on)),* }
+            }
+
+            pub(crate) fn snapshot(&self) -> Result<MetricsSnapshot, MetricsError> {
+                if !self.on {
+                    return Err(MetricsError::Disabled);
+                }
+                Ok(MetricsSnapshot { $($metric: self.$metric.get()),* })
             }
         }
     };
@@ -74,11 +109,29 @@ metrics! {
     suspects: Gauge,
     local_health: Gauge,
     probe_round_trip_micros: Gauge,
+    gossip_rounds: Counter,
+    gossip_sent_bytes: Counter,
+    gossip_received_bytes: Counter,
+    gossip_sent_entries: Counter,
+    gossip_received_entries: Counter,
+    gossip_failed_sends: Counter,
+    gossip_refused: Counter,
+    topology_convergence: LastTime,
+}
+
+impl Metrics {
+    /// Whether anything is counted, for what costs something to find out.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.on
+    }
 }
 
 /// A number that any thread may raise, and none waits for another: each has its own part of it.
-#[derive(Debug, Default)]
-pub(crate) struct Counter([Part; PARTS]);
+#[derive(Debug)]
+pub(crate) struct Counter {
+    on: bool,
+    parts: [Part; PARTS],
+}
 
 const PARTS: usize = 8;
 
@@ -88,18 +141,29 @@ const PARTS: usize = 8;
 struct Part(AtomicU64);
 
 impl Counter {
+    fn new(on: bool) -> Self {
+        Self { on, parts: Default::default() }
+    }
+
     pub(crate) fn add_one(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static MINE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
         }
-        if let Some(Part(part)) = MINE.with(|mine| self.0.get(*mine)) {
-            part.fetch_add(1, Ordering::Relaxed);
+        if !self.on {
+            return;
+        }
+        if let Some(Part(part)) = MINE.with(|mine| self.parts.get(*mine)) {
+            part.fetch_add(count, Ordering::Relaxed);
         }
     }
 
     fn get(&self) -> u64 {
-        self.0.iter().map(|Part(part)| part.load(Ordering::Relaxed)).sum()
+        self.parts.iter().map(|Part(part)| part.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -108,11 +172,66 @@ impl Counter {
 pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
+    /// A store costs as little as the question whether to.
+    fn new(_: bool) -> Self {
+        Self::default()
+    }
+
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long something took the last time; one actor writes it.
+#[derive(Debug, Default)]
+pub(crate) struct LastTime(Gauge);
+
+impl LastTime {
+    fn new(_: bool) -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn set(&self, time: Duration) {
+        self.0.set(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proves MG-5.1 as far as counting goes
+    #[test]
+    fn what_is_counted_is_read_from_any_thread() {
+        let metrics = Metrics::new(true);
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| (0..100).for_each(|_| metrics.requests.add_one()));
+            }
+        });
+        metrics.gossip_sent_bytes.add(7);
+        metrics.members.set(3);
+        metrics.topology_convergence.set(Duration::from_millis(5));
+        let read = metrics.snapshot().unwrap();
+        assert_eq!((read.requests, read.gossip_sent_bytes, read.members), (1_000, 7, 3));
+        assert_eq!(read.topology_convergence, Duration::from_millis(5));
+    }
+
+    // proves MG-5.1 as far as disabled metrics go
+    #[test]
+    fn switched_off_nothing_is_counted_and_reading_says_so() {
+        let metrics = Metrics::new(false);
+        metrics.requests.add_one();
+        metrics.members.set(3);
+        assert_eq!(metrics.requests.get(), 0);
+        assert_eq!(metrics.snapshot(), Err(MetricsError::Disabled));
     }
 }

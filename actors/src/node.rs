@@ -82,6 +82,7 @@ pub(crate) struct Parts {
 impl Node {
     /// To be called on the runtime that the node is to live on.
     pub(crate) fn new(me: Member, role: Role, config: ClusterConfig, remoting: Remoting, events: Events) -> Self {
+        let metrics = config.metrics;
         Self {
             pids: PidTable::new(config.pid_cache.get()),
             me,
@@ -93,8 +94,8 @@ impl Node {
             local_calls: Arc::default(),
             remoting,
             events,
-            metrics: Metrics::default(),
             runtime: Handle::current(),
+            metrics: Metrics::new(metrics),
             decisions: ArcSwap::default(),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),

@@ -190,7 +190,6 @@ impl GrainRef {
         deadline: &mut Deadline,
         tried: &mut Option<ActivationId>,
     ) -> Result<Reply, Failure> {
-        let node = &**self.cluster.node();
         let mut begin = |pid: &Pid, encode: &mut Encode<'_>, deadline: &mut Deadline, cx: &Context<'_>| {
             *tried = Some(pid.activation());
             self.begin(pid, name, encode, expect, deadline, cx.waker())
@@ -204,7 +203,7 @@ impl GrainRef {
                 return Poll::Ready(Some(begin(pid, encode, deadline, cx)));
             }
             // Cloned, since a turn may begin right here, and not under a lock of the table.
-            Poll::Ready(node.pids.get(self.hash, &self.identity).map(|pid| {
+            Poll::Ready(self.cluster.node().pids.get(self.hash, &self.identity).map(|pid| {
                 let begun = begin(&pid, encode, deadline, cx);
                 self.keep(pid);
                 begun
@@ -295,7 +294,7 @@ impl GrainRef {
 
     /// Asks where the grain is: this node's placement if it owns it, else the PID cache, which asks the owner.
     async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let node = self.cluster.node();
+        let node = &**self.cluster.node();
         let parts = node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
         let identity = Arc::clone(&self.identity);
         let asked = async {

@@ -157,14 +157,14 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
     assert_eq!(shared.running.load(Ordering::SeqCst), 3);
 
     // The mailbox is bounded: a third message waits with its sender.
-    let before = context.metrics().retries;
+    let before = context.metrics().unwrap().retries;
     let waiting: Vec<_> = (0..4)
         .map(|_| {
             let context = context.clone();
             tokio::spawn(async move { count(&context, 1_000).await })
         })
         .collect();
-    eventually("some find no room", || context.metrics().retries > before + 2).await;
+    eventually("some find no room", || context.metrics().unwrap().retries > before + 2).await;
     gate.add_permits(4);
     let mut sums = Vec::new();
     for waiting in waiting {

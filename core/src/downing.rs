@@ -148,8 +148,9 @@ struct Peer {
     asked: u8,
     /// Its host says that its process has ended.
     refused: bool,
-    /// It has refuted a suspicion, or another member has reached it, since it answered last.
+    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
     vouched: bool,
+    vouched_at: Timestamp,
 }
 
 impl Peer {
@@ -249,7 +250,7 @@ impl Downing {
             Input::Vouched { member } => {
                 self.answered_at = now;
                 if let Some(peer) = self.peers.get_mut(&member) {
-                    peer.vouched = true;
+                    (peer.vouched, peer.vouched_at) = (true, now);
                 }
             }
             Input::Refused { member } => {
@@ -267,6 +268,10 @@ impl Downing {
                     self.changed_at = now;
                 }
             }
+        }
+        // What was true of a member a while ago says nothing of a partition since.
+        for peer in self.peers.values_mut() {
+            peer.vouched &= now.since(peer.vouched_at) < self.membership.probe_interval;
         }
         self.follow(now);
         if self.config.strategy != Strategy::Off {
@@ -318,10 +323,10 @@ impl Downing {
         }
         let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
-            let new = Peer { standing, asked: 0, refused: false, vouched: false };
+            let new = Peer { standing, asked: 0, refused: false, vouched: false, vouched_at: now };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
-                (peer.vouched, peer.refused) = (true, false);
+                (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
             } else if standing == Standing::Suspect {
                 peer.vouched = false;
             }
@@ -468,9 +473,12 @@ impl Downing {
         }
         let quiet = now.since(self.answered_at) >= quiet_after;
         let everybody = quiet || !self.unreachable.is_empty();
-        let asked = |peer: &Peer| {
-            !peer.is_gone() && peer.standing != Standing::Dead && (everybody || (peer.asked > 0 && !peer.vouched))
-        };
+        if !everybody {
+            self.poll_at = None;
+            self.peers.values_mut().for_each(|peer| peer.asked = 0);
+            return;
+        }
+        let asked = |peer: &Peer| !peer.is_gone() && peer.standing != Standing::Dead;
         let wanted = self.chosen(asked);
         let after = wanted.range((core::ops::Bound::Excluded(self.cursor), core::ops::Bound::Unbounded));
         let before = wanted.range(..=self.cursor);

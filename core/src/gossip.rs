@@ -36,8 +36,14 @@
 //! sides start over. A member that comes (back) into our view is asked for everything in our first delta to it, because
 //! what it once told us is gone.
 //!
-//! **Our own values** in a peer's mouth with a greater number are not ours. We take the number, and write our value above
-//! it; or a removal, where we have none.
+//! **Our own values** in a peer's mouth with a greater number are not ours, and that is an event. We take the number, and
+//! write our value above it; or a removal, where we have none.
+//!
+//! **Urgent values** overtake: a message that cannot carry everything begins with the newest of the reserved keys, at
+//! most a quarter of it. The watermark does not count them, so they come once more in their order.
+//!
+//! **Suspected and unreachable members** are visited in turn like all others as long as they are members here, however
+//! many deltas to them have failed: only so does a partition heal by itself.
 //!
 //! # Source
 //! protoactor-go at c318a5a0, `cluster/informer.go`, `cluster/gossip_actor.go`; names of messages and keys follow it.
@@ -75,21 +81,26 @@ mod state;
 mod tests;
 mod wire;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::iter;
 
 use gristmill_messages::MemberId;
 
 pub use config::{Config, InvalidConfig};
-pub use interface::{Effect, Event, Input, Refusal, RoundEpoch, SetRefusal};
+pub use interface::{ClaimRefusal, Effect, Event, Input, Refusal, RoundEpoch, SetRefusal};
 pub use message::{Delta, DeltaAck, DeltaId, GossipEntry, GossipKey, GossipValue, Sequence, StateDigest};
 pub use wire::InvalidGossip;
 
-use crate::{Outbox, RequestId, Timestamp};
+use crate::{Outbox, RequestId, Timestamp, consensus};
 use peers::{Outstanding, Peers};
-use state::{State, Taken};
+use state::{State, Taken, Told};
 
 /// The key of a member's `cluster.MemberHeartbeat`: how many grains of each kind it runs.
 pub const HEARTBEAT: &str = "heartbeat";
+
+/// The key of a member's `cluster.ClusterTopology`: the hash of its topology, without members.
+pub const TOPOLOGY: &str = "topology";
 
 /// The gossip of one member.
 #[derive(Debug)]
@@ -101,13 +112,15 @@ pub struct Gossip {
     peers: Peers,
     /// Of our last write.
     sequence: Sequence,
+    /// Keys of ours that we never wrote: somebody else did, and we removed them everywhere.
+    invented: BTreeSet<GossipKey>,
     /// Of our last delta.
     delta: DeltaId,
     epoch: RoundEpoch,
 }
 
 impl Gossip {
-    /// Keys of one member, removed ones among them, at most; the same on all members.
+    /// Keys that one member may write, removed ones among them; the same on all members.
     pub const MAX_KEYS: usize = State::MAX_KEYS;
 
     /// Not started. `seed` decides in which order peers are visited.
@@ -120,6 +133,7 @@ impl Gossip {
             state: State::default(),
             peers: Peers::new(seed),
             sequence: Sequence::default(),
+            invented: BTreeSet::new(),
             delta: DeltaId::default(),
             epoch: RoundEpoch::default(),
         }
@@ -139,8 +153,7 @@ impl Gossip {
     /// The value under this key that all members have, this one among them; none while one lacks it or has another.
     #[must_use]
     pub fn consensus(&self, key: &str) -> Option<&GossipValue> {
-        let mine = self.value(self.me, key)?;
-        self.peers.ids().all(|peer| self.value(peer, key) == Some(mine)).then_some(mine)
+        consensus::agreed(iter::once(self.me).chain(self.peers.ids()).map(|member| self.value(member, key)))
     }
 
     /// Of everything that is held.
@@ -172,6 +185,8 @@ impl Gossip {
         assert!(self.running || self.peers.ids().next().is_none(), "nobody is left after the stop");
         let own = self.state.sequences(self.me).max();
         assert!(own.is_none_or(|greatest| greatest <= self.sequence), "the next write is above all own writes");
+        assert!(self.written_keys() <= Self::MAX_KEYS, "we wrote no more keys than we may");
+        assert!(self.invented.len() <= Self::MAX_KEYS, "we defend no more keys than we may");
     }
 
     fn handle_stopped(&mut self, input: Input, out: &mut Outbox<Effect, Event>) {
@@ -187,7 +202,7 @@ impl Gossip {
                 out.event(Event::Refused { from: self.me, reason: Refusal::NotStarted });
             }
             Input::Requested { request, from, .. } => Self::refuse(request, from, Refusal::NotStarted, out),
-            Input::Answered { .. } | Input::Failed { .. } | Input::Timer(_) | Input::Stop => {}
+            Input::Refresh { .. } | Input::Answered { .. } | Input::Failed { .. } | Input::Timer(_) | Input::Stop => {}
         }
     }
 
@@ -197,10 +212,12 @@ impl Gossip {
             Input::Stop => {
                 self.running = false;
                 self.state = State::default();
+                self.invented.clear();
                 self.peers.clear();
             }
             Input::Set { key, value } => self.set(key, Some(value), out),
             Input::Remove { key } => self.set(key, None, out),
+            Input::Refresh { key } => self.refresh(key, out),
             Input::MembersChanged { members } => self.members_changed(members, out),
             Input::Requested { request, from, delta } => self.requested(now, request, from, delta, out),
             Input::Answered { from, ack } => self.answered(now, from, ack, out),
@@ -230,11 +247,13 @@ impl Gossip {
     fn send(&mut self, now: Timestamp, to: MemberId, out: &mut Outbox<Effect, Event>) {
         let Some(peer) = self.peers.get_mut(to) else { return };
         let Config { max_entries_per_message, max_bytes_per_message, request_timeout, .. } = self.config;
-        let chunk = self.state.chunk(peer.acknowledged, to, max_entries_per_message.get(), max_bytes_per_message);
+        let told = Told { to, acknowledged: peer.acknowledged, urgent: peer.urgent };
+        let chunk = self.state.chunk(told, max_entries_per_message.get(), max_bytes_per_message);
         self.delta = DeltaId::new(self.delta.get().saturating_add(1));
         peer.outstanding = Some(Outstanding {
             id: self.delta,
             up_to: chunk.up_to,
+            urgent: self.state.newest(),
             truncated: chunk.truncated,
             lost_at: now + request_timeout,
         });
@@ -259,12 +278,31 @@ impl Gossip {
             Some(value) if value.len() > GossipValue::MAX_BYTES => {
                 Some(SetRefusal::ValueTooLarge { bytes: value.len() })
             }
-            _ if held.is_none() && self.state.is_full(self.me) => Some(SetRefusal::TooManyKeys),
+            _ if !self.is_ours(&key) && self.written_keys() >= Self::MAX_KEYS => Some(SetRefusal::TooManyKeys),
             _ => None,
         };
         match reason {
             Some(reason) => out.event(Event::SetRefused { key, reason }),
-            None => self.write(key, value, out),
+            None => {
+                self.invented.remove(&key);
+                self.write(key, value, out);
+            }
+        }
+    }
+
+    /// Whether we wrote the key ourselves, be it that we have removed it since.
+    fn is_ours(&self, key: &GossipKey) -> bool {
+        self.state.held(self.me, key.as_str()).is_some() && !self.invented.contains(key)
+    }
+
+    fn written_keys(&self) -> usize {
+        self.state.keys(self.me).saturating_sub(self.invented.len())
+    }
+
+    /// Writes again what is written.
+    fn refresh(&mut self, key: GossipKey, out: &mut Outbox<Effect, Event>) {
+        if let Some(value) = self.value(self.me, key.as_str()).cloned() {
+            self.write(key, Some(value), out);
         }
     }
 
@@ -286,9 +324,11 @@ impl Gossip {
     fn members_changed(&mut self, members: Vec<MemberId>, out: &mut Outbox<Effect, Event>) {
         let others = members.into_iter().filter(|&member| member != self.me).collect();
         for member in self.peers.replace(&others) {
-            if self.state.purge(member) {
-                out.event(Event::Purged { member });
+            let Some(values) = self.state.purge(member) else { continue };
+            for (key, sequence) in values {
+                out.event(Event::Removed { member, key, sequence });
             }
+            out.event(Event::Purged { member });
         }
     }
 
@@ -315,9 +355,9 @@ impl Gossip {
         let sender_is_done = entries.is_empty();
         for entry in entries {
             if entry.member == self.me {
-                self.defend(entry, out);
+                self.defend(from, entry, out);
             } else if self.peers.contains(entry.member) {
-                self.take(entry, Some(from), out);
+                self.hear(from, entry, out);
             }
         }
         let digests_equal = digest == self.state.digest();
@@ -359,22 +399,45 @@ impl Gossip {
         }
     }
 
+    /// A peer tells us a value of another, which may be its own.
+    fn hear(&mut self, from: MemberId, entry: GossipEntry, out: &mut Outbox<Effect, Event>) {
+        // A member may number its own values as it likes: nobody else has to live with that.
+        if entry.member != from && self.is_jump(entry.member, entry.sequence) {
+            let GossipEntry { member, key, sequence, .. } = entry;
+            return out.event(Event::ClaimRefused { from, member, key, reason: ClaimRefusal::Jump { sequence } });
+        }
+        self.take(entry, Some(from), out);
+    }
+
+    /// Whether a member's writes can hardly have come that far.
+    fn is_jump(&self, member: MemberId, sequence: Sequence) -> bool {
+        if sequence.get() <= Sequence::MAX_JUMP {
+            return false; // whatever is known
+        }
+        let last = if member == self.me { Some(self.sequence) } else { self.state.sequences(member).max() };
+        sequence.get().saturating_sub(last.unwrap_or_default().get()) > Sequence::MAX_JUMP
+    }
+
     /// A peer tells us a value of ours.
-    fn defend(&mut self, claim: GossipEntry, out: &mut Outbox<Effect, Event>) {
+    fn defend(&mut self, from: MemberId, claim: GossipEntry, out: &mut Outbox<Effect, Event>) {
         let held = self.state.held(self.me, claim.key.as_str());
         let (sequence, value) = held.unwrap_or_default();
         if (claim.sequence, claim.value.as_ref()) <= (sequence, value) {
             return; // our own word, come back late
         }
-        if held.is_none() && self.state.is_full(self.me) {
-            return;
-        }
-        let value = value.cloned();
-        self.sequence = self.sequence.max(claim.sequence);
-        if claim.value == value {
-            self.take(claim, None, out);
-        } else {
-            self.write(claim.key, value, out);
+        let (member, key, value) = (self.me, claim.key, value.cloned());
+        let invented = held.is_none();
+        let full = invented && self.invented.len() >= Self::MAX_KEYS;
+        let jump = self.is_jump(member, claim.sequence);
+        let reason = if jump { ClaimRefusal::Jump { sequence: claim.sequence } } else { ClaimRefusal::Ours };
+        out.event(Event::ClaimRefused { from, member, key: key.clone(), reason });
+        // What jumps is refused by the others as well, and following it would use the numbers up.
+        if !jump && !full {
+            self.sequence = self.sequence.max(claim.sequence);
+            if invented {
+                self.invented.insert(key.clone());
+            }
+            self.write(key, value, out);
         }
     }
 
@@ -382,6 +445,7 @@ impl Gossip {
         let Some(peer) = self.peers.get_mut(from) else { return };
         let Some(delta) = peer.outstanding.take_if(|outstanding| outstanding.id == ack.id) else { return };
         peer.acknowledged = peer.acknowledged.max(delta.up_to);
+        peer.urgent = peer.urgent.max(delta.urgent);
         peer.full_state_wanted = false;
         if ack.digest == self.state.digest() {
             self.has_everything(from);

@@ -12,6 +12,7 @@
 extern crate alloc;
 
 pub mod alarm;
+pub mod consensus;
 pub mod downing;
 pub mod gossip;
 pub mod member;

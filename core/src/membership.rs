@@ -314,6 +314,11 @@ impl Membership {
         self.phase
     }
 
+    /// Drops all news, as if everyone had heard them: for a simulation that begins in the middle of a cluster's life.
+    pub fn assume_told(&mut self) {
+        self.news = Dissemination::default();
+    }
+
     /// Panics when the state contradicts itself; `handle` calls it in debug builds.
     #[allow(clippy::missing_panics_doc)] // the summary says it
     pub fn check_invariants(&self) {

@@ -281,7 +281,9 @@ impl Net {
         let mut out = Outbox::new();
         self.hosts[host].downing.handle(self.now, input, &mut out);
         let life = self.hosts[host].life;
+        let mut decided = false;
         for downing::Event::Decided(decision) in out.drain_events() {
+            decided = true;
             self.note(host, &format!("{decision}"));
             self.hosts[host].decisions.push(decision);
         }
@@ -304,7 +306,11 @@ impl Net {
                 }
                 downing::Effect::Release { members } => {
                     for member in members {
-                        self.released.insert(member, host);
+                        // Without a decision it is one of a view of two, of which both go on: a cluster of three that
+                        // has just lost one, too.
+                        if decided || self.hosts.len() == 2 {
+                            self.released.insert(member, host);
+                        }
                         if self.hosts[host]
                             .membership
                             .status(member)

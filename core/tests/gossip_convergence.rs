@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use gristmill_core::gossip::{Config, Effect, Event, Gossip, GossipKey, GossipValue, Input};
+use gristmill_core::gossip::{
+    Config, Delta, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, Input, Sequence, StateDigest,
+};
 use gristmill_core::{Outbox, RequestId, Timestamp};
 use gristmill_messages::{MemberId, cluster};
 use proptest::collection::vec as many;
@@ -89,6 +91,17 @@ impl Network {
         self.tell(node, Input::Set { key: key.into(), value: GossipValue { type_name: "test.Text".into(), data } });
     }
 
+    /// A member tells another what a third one never wrote.
+    fn lie(&mut self, liar: usize, to: usize, about: usize, key: &str, sequence: u64) {
+        self.events += 1;
+        let value = Some(GossipValue { type_name: "test.Text".into(), data: "lie".into() });
+        let lie = GossipEntry { member: id(about), key: key.into(), sequence: Sequence::new(sequence), value };
+        let (request, digest) = (RequestId::new(self.events), StateDigest::default());
+        let delta =
+            Delta { from: id(liar), id: DeltaId::new(u64::MAX), digest, full_state_wanted: false, entries: vec![lie] };
+        self.tell(to, Input::Requested { request, from: id(liar), delta });
+    }
+
     fn tell(&mut self, node: usize, input: Input) {
         self.handle(id(node), input);
     }
@@ -122,7 +135,7 @@ impl Network {
                 }
                 Event::Removed { member, key, .. } => drop(node.told.remove(&(member, key))),
                 Event::Purged { member } => node.told.retain(|(of, _), _| *of != member),
-                Event::Refused { .. } => {}
+                Event::Refused { .. } | Event::ClaimRefused { .. } => {}
                 Event::SetRefused { key, reason } => panic!("{key}: {reason}"),
             }
         }
@@ -187,6 +200,24 @@ fn a_write_reaches_everyone() {
     network.run(4);
     for n in 0..5 {
         assert_eq!(network.texts(n, "build"), [(id(0), "14".to_string())].into());
+    }
+}
+
+#[test]
+fn news_is_everywhere_in_a_logarithmic_number_of_rounds() {
+    for (nodes, most) in [(10, 3), (100, 5)] {
+        for seed in 0..3 {
+            let mut network = Network::new(nodes, &Config::test(), seed);
+            network.everyone_knows_everyone();
+            network.run(2);
+            network.set(0, "a", 1);
+            let everywhere = |network: &Network| (0..nodes).all(|n| !network.texts(n, "a").is_empty());
+            let rounds = (1..100).find(|_| {
+                network.run(1);
+                everywhere(&network)
+            });
+            assert!(rounds.is_some_and(|rounds| rounds <= most), "{rounds:?} rounds at {nodes}");
+        }
     }
 }
 
@@ -297,6 +328,31 @@ fn a_member_that_left_is_forgotten_although_the_others_forget_it_at_different_ti
     }
 }
 
+#[test]
+fn what_a_liar_says_of_others_is_undone_by_those_it_lies_about() {
+    let mut network = Network::new(5, &Config::test(), 1);
+    network.everyone_knows_everyone();
+    network.set(0, "a", 1);
+    network.run(20);
+    // Node 4 lies to node 1 about node 0: a little above the truth, as far as is believed, and beyond.
+    for (lie, sequence) in [2, Sequence::MAX_JUMP, Sequence::MAX.get()].into_iter().enumerate() {
+        for key in ["a", "invented"] {
+            network.lie(4, 1, 0, key, sequence);
+        }
+        network.run(20);
+        assert!(network.agree(&(0..5).collect()), "lie {lie}");
+        for n in 0..5 {
+            assert_eq!(network.texts(n, "a"), [(id(0), "1".to_string())].into(), "lie {lie} at node {n}");
+            assert_eq!(network.texts(n, "invented"), [].into(), "lie {lie} at node {n}");
+        }
+    }
+    network.set(0, "a", 2);
+    network.run(20);
+    for n in 0..5 {
+        assert_eq!(network.texts(n, "a"), [(id(0), "2".to_string())].into());
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set {
@@ -316,6 +372,14 @@ enum Step {
     Restart {
         node: usize,
     },
+    /// Somebody tells somebody what a third one never wrote.
+    Lie {
+        liar: usize,
+        to: usize,
+        about: usize,
+        key: usize,
+        sequence: u64,
+    },
     Wait {
         milliseconds: u64,
     },
@@ -327,6 +391,8 @@ fn any_step(nodes: usize) -> impl Strategy<Value = Step> {
         1 => (0..nodes, 0..3_usize).prop_map(|(node, key)| Step::Remove { node, key }),
         2 => (0..nodes, any::<u8>()).prop_map(|(node, members)| Step::View { node, members }),
         1 => (0..nodes).prop_map(|node| Step::Restart { node }),
+        2 => (0..nodes, 0..nodes, 0..nodes, 0..3_usize, prop_oneof![1..20_u64, any::<u64>()])
+            .prop_map(|(liar, to, about, key, sequence)| Step::Lie { liar, to, about, key, sequence }),
         4 => (1..60_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
     ]
 }
@@ -371,6 +437,14 @@ proptest! {
                     network.nodes.get_mut(&id(node)).expect("there").told.clear();
                     network.tell(node, Input::Start);
                     last.retain(|(of, _), _| *of != node);
+                }
+                Step::Lie { liar, to, about, key, sequence } => {
+                    let (liar, to, about) = (liar % nodes, to % nodes, about % nodes);
+                    // What a member says of itself is true.
+                    if liar != about && liar != to {
+                        let sequence = (sequence % Sequence::MAX.get()).max(1);
+                        network.lie(liar, to, about, KEYS[key], sequence);
+                    }
                 }
                 Step::Wait { milliseconds } => {
                     let end = network.now + milliseconds;

@@ -77,12 +77,16 @@ impl History {
     /// # Errors
     /// The first entry that breaks this.
     pub fn is_monotone(&self) -> Result<(), Violation> {
-        let mut views = BTreeMap::<&str, View>::new();
+        // None between two lives, when parts of both may have something to tell.
+        let mut views = BTreeMap::<&str, Option<View>>::new();
         for entry in &self.entries {
-            if entry.seen.parts_lives() {
-                views.remove(entry.by.as_str());
+            let view = views.entry(&entry.by).or_insert_with(|| Some(View::default()));
+            match entry.seen {
+                Observation::Started(_) | Observation::Rejoined { .. } => *view = Some(View::default()),
+                Observation::Fenced(_) | Observation::Ended => *view = None,
+                _ => {}
             }
-            let broken = views.entry(&entry.by).or_default().follow(&entry.seen);
+            let broken = view.as_mut().map_or(Ok(()), |view| view.follow(&entry.seen));
             broken.map_err(|what| Violation::new(Rule::Monotone, format!("{what}: {entry}")))?;
         }
         Ok(())

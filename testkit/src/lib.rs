@@ -30,6 +30,7 @@ mod grain;
 mod history;
 mod message;
 mod node;
+pub mod simulation;
 mod turmoil;
 mod wire;
 

@@ -103,7 +103,7 @@ impl TestNode {
             topology.version(),
             topology.hash().get(),
             topology.blocked(),
-            self.context.metrics(),
+            self.context.metrics().unwrap_or_default(),
         )
     }
 }

@@ -1,21 +1,32 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fnv::FnvBuildHasher;
-use gristmill_core::gossip::{Delta, DeltaAck, Effect, Event, Gossip, GossipValue, Input};
-use gristmill_core::{KindName, Outbox, RequestId};
+use gristmill_core::consensus::{Change, Check};
+use gristmill_core::gossip::{
+    Delta, DeltaAck, Effect, Event, Gossip, GossipValue, HEARTBEAT, Input, Refusal, SetRefusal, TOPOLOGY,
+};
+use gristmill_core::{Outbox, RequestId, Timestamp};
 use gristmill_messages::MemberId;
-use gristmill_messages::cluster::{ActorStatistics, GossipRequest, GossipResponse, MemberHeartbeat};
+use gristmill_messages::cluster::{GossipRequest, GossipResponse};
 use gristmill_messages::remote::SystemActor;
 use gristmill_transport::Lane;
+use prost::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 
-use crate::gossip::{GossipMessage, HEARTBEAT};
+use crate::event::ClusterEvent;
+use crate::gossip::access::{topology_hash, topology_value};
+use crate::gossip::watchers::Watchers;
+use crate::gossip::{GossipMessage, Heartbeat};
 use crate::inbox::PeerRequest;
 use crate::node::{Node, Role};
 use crate::placement::PlacementMessage;
-use crate::remoting::refuse_unknown;
+use crate::remoting::{ContactError, refuse_unknown};
+
+/// Between two events of the same kind that a peer can cause at will; the metrics count each.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Owns the gossip state of one member.
 pub(crate) struct GossipActor;
@@ -25,6 +36,13 @@ pub(crate) struct GossipState {
     gossip: Gossip,
     out: Outbox<Effect, Event>,
     asked: HashMap<RequestId, PeerRequest, FnvBuildHasher>,
+    watchers: Watchers,
+    /// When each heartbeat came.
+    heard: BTreeMap<MemberId, Timestamp>,
+    topology: Check,
+    /// Since when the topology is another one than all agreed on.
+    unsettled: Option<Timestamp>,
+    reported: Option<Timestamp>,
 }
 
 impl Actor for GossipActor {
@@ -37,12 +55,22 @@ impl Actor for GossipActor {
         myself: ActorRef<GossipMessage>,
         node: Arc<Node>,
     ) -> Result<GossipState, ActorProcessingErr> {
+        node.config.timing.gossip.validate()?;
         if node.role == Role::Member {
             myself.send_interval(node.config.timing.gossip.interval, || GossipMessage::Beat);
         }
-        node.config.timing.gossip.validate()?;
         let gossip = Gossip::new(node.config.timing.gossip.clone(), node.me.id, rand::random());
-        Ok(GossipState { node, gossip, out: Outbox::new(), asked: HashMap::default() })
+        Ok(GossipState {
+            node,
+            gossip,
+            out: Outbox::new(),
+            asked: HashMap::default(),
+            watchers: Watchers::default(),
+            heard: BTreeMap::new(),
+            topology: Check::new([TOPOLOGY.into()]),
+            unsettled: None,
+            reported: None,
+        })
     }
 
     async fn handle(
@@ -55,35 +83,38 @@ impl Actor for GossipActor {
             GossipMessage::Start => state.step(&myself, Input::Start),
             GossipMessage::Stop => {
                 state.step(&myself, Input::Stop);
+                state.look();
                 myself.stop(None);
             }
             // A client reads no gossip: members do not know it.
             GossipMessage::TopologyChanged if state.node.role == Role::Client => {}
-            GossipMessage::TopologyChanged => {
-                let me = state.node.me.id;
-                let topology = Arc::clone(state.node.view.load().topology());
-                let members = topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
-                state.step(&myself, Input::MembersChanged { members });
-            }
+            GossipMessage::TopologyChanged => state.topology_changed(&myself),
             GossipMessage::Gossip(input) => state.step(&myself, input),
             GossipMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
             GossipMessage::Beat => state.beat(&myself),
-            GossipMessage::FromPeer(request) => {
-                let decoded = request.decode::<GossipRequest>().ok().and_then(|delta| Delta::try_from(delta).ok());
-                match decoded.filter(|_| request.is::<GossipRequest>()) {
-                    Some(delta) => {
-                        let (id, from) = (state.node.request_id(), request.from);
-                        state.asked.insert(id, request);
-                        state.step(&myself, Input::Requested { request: id, from, delta });
-                    }
-                    None => refuse_unknown(&state.node, request),
+            GossipMessage::Counted(value) => state.counted(&myself, value),
+            GossipMessage::FromPeer(request) => state.receive(&myself, request),
+            GossipMessage::Heartbeats(reply) => drop(reply.send(state.heartbeats())),
+            GossipMessage::Write { key, value, reply } => {
+                let input = match value {
+                    Some(value) => Input::Set { key, value },
+                    None => Input::Remove { key },
+                };
+                let _ = reply.send(state.write(&myself, input));
+            }
+            GossipMessage::Read { key, reply } => drop(reply.send(state.values(key.as_str()))),
+            GossipMessage::Subscribe { key, reply } => {
+                let values = state.values(key.as_str());
+                drop(reply.send((values, state.watchers.subscribe(key))));
+            }
+            GossipMessage::Watch { keys, reply } => {
+                let (id, standing) = state.watchers.watch(keys, &state.gossip);
+                // Whoever asked may have stopped waiting, and then nobody would ever end it.
+                if reply.send((id, standing)).is_err() {
+                    state.watchers.unwatch(id);
                 }
             }
-            GossipMessage::GrainCounts(reply) => {
-                let counts =
-                    state.gossip.get(HEARTBEAT).filter_map(|(member, value)| Some((member, grain_counts(value)?)));
-                drop(reply.send(counts.collect()));
-            }
+            GossipMessage::Unwatch(id) => state.watchers.unwatch(id),
         }
         Ok(())
     }
@@ -102,32 +133,136 @@ impl GossipState {
     /// Counts the grains, without waiting for the count.
     fn beat(&self, myself: &ActorRef<GossipMessage>) {
         let (node, myself) = (Arc::clone(&self.node), myself.clone());
-        let last = self.gossip.value(node.me.id, HEARTBEAT).cloned();
         tokio::spawn(async move {
             let Some(parts) = node.parts() else { return };
             let Some(counts) = parts.placement.ask(PlacementMessage::Count).await else { return };
-            let counted =
-                |(kind, count): (KindName, usize)| (kind.to_string(), i64::try_from(count).unwrap_or(i64::MAX));
-            let actor_count = counts.into_iter().map(counted).collect();
-            let heartbeat = MemberHeartbeat { actor_statistics: Some(ActorStatistics { actor_count }) };
-            let value = GossipValue::of(&heartbeat);
-            // Probes say who lives: the heartbeat is written only when it says something new.
-            if last.as_ref() != Some(&value) {
-                drop(myself.cast(GossipMessage::Gossip(Input::Set { key: HEARTBEAT.into(), value })));
-            }
+            drop(myself.cast(GossipMessage::Counted(Heartbeat::encode(counts))));
         });
     }
 
+    /// Probes say who lives: the heartbeat is written when it says something new, and seldom when it does not.
+    fn counted(&mut self, myself: &ActorRef<GossipMessage>, value: GossipValue) {
+        let me = self.node.me.id;
+        let written = self.heard.get(&me);
+        let age = written.map(|written| self.node.clock.now().since(*written));
+        if self.gossip.value(me, HEARTBEAT) != Some(&value) {
+            self.step(myself, Input::Set { key: HEARTBEAT.into(), value });
+        } else if age.is_some_and(|age| age >= self.node.config.timing.heartbeat_refresh) {
+            self.step(myself, Input::Refresh { key: HEARTBEAT.into() });
+        }
+    }
+
+    fn heartbeats(&self) -> BTreeMap<MemberId, Heartbeat> {
+        let read = |(member, value)| Some((member, Heartbeat::decode(value, *self.heard.get(&member)?)?));
+        self.gossip.get(HEARTBEAT).filter_map(read).collect()
+    }
+
+    fn values(&self, key: &str) -> Vec<(MemberId, GossipValue)> {
+        self.gossip.get(key).map(|(member, value)| (member, value.clone())).collect()
+    }
+
+    /// The members are others, and we tell by which topology we go: at once, so that no check compares the new members
+    /// with the old hash.
+    fn topology_changed(&mut self, myself: &ActorRef<GossipMessage>) {
+        let me = self.node.me.id;
+        let topology = Arc::clone(self.node.view.load().topology());
+        let members = topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
+        self.unsettled.get_or_insert_with(|| self.node.clock.now());
+        self.feed(myself, Input::MembersChanged { members });
+        self.feed(myself, Input::Set { key: TOPOLOGY.into(), value: topology_value(topology.hash()) });
+        self.look();
+    }
+
+    fn receive(&mut self, myself: &ActorRef<GossipMessage>, request: PeerRequest) {
+        let metrics = &self.node.metrics;
+        metrics.gossip_received_bytes.add(request.len() as u64);
+        let decoded = request.decode::<GossipRequest>().ok().and_then(|delta| Delta::try_from(delta).ok());
+        match decoded.filter(|_| request.is::<GossipRequest>()) {
+            Some(delta) => {
+                metrics.gossip_received_entries.add(delta.entries.len() as u64);
+                let (id, from) = (self.node.request_id(), request.from);
+                self.asked.insert(id, request);
+                self.step(myself, Input::Requested { request: id, from, delta });
+            }
+            None => refuse_unknown(&self.node, request),
+        }
+    }
+
+    fn write(&mut self, myself: &ActorRef<GossipMessage>, input: Input) -> Result<(), SetRefusal> {
+        let (refusal, changed) = self.feed(myself, input);
+        if changed {
+            self.look();
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
     fn step(&mut self, myself: &ActorRef<GossipMessage>, input: Input) {
+        if self.feed(myself, input).1 {
+            self.look();
+        }
+    }
+
+    /// Feeds the machine. Says why our own value was refused, if it was one, and whether any value has changed.
+    fn feed(&mut self, myself: &ActorRef<GossipMessage>, input: Input) -> (Option<SetRefusal>, bool) {
         let mut out = std::mem::take(&mut self.out);
         self.gossip.handle(self.node.clock.now(), input, &mut out);
         for effect in out.drain_effects() {
             self.perform(myself, effect);
         }
+        let (mut refused, mut changed) = (None, false);
         for event in out.drain_events() {
             tracing::trace!(?event, "gossip");
+            self.watchers.tell(&event);
+            match event {
+                Event::Updated { member, key, .. } => {
+                    changed = true;
+                    if key.as_str() == HEARTBEAT {
+                        self.heard.insert(member, self.node.clock.now());
+                    }
+                }
+                Event::Removed { .. } => changed = true,
+                Event::Purged { member } => drop(self.heard.remove(&member)),
+                Event::Refused { from, reason } => {
+                    // Who is about to join, or has just left, is unknown to some for a moment.
+                    let innocent = matches!(reason, Refusal::NotStarted | Refusal::UnknownSender);
+                    self.refused(from, &reason, innocent);
+                }
+                Event::ClaimRefused { from, reason, .. } => self.refused(from, &reason, false),
+                Event::SetRefused { reason, .. } => refused = Some(reason),
+            }
         }
         self.out = out;
+        (refused, changed)
+    }
+
+    /// Counts what a peer should not have said, and says so now and then.
+    fn refused(&mut self, from: MemberId, reason: &impl ToString, innocent: bool) {
+        self.node.metrics.gossip_refused.add_one();
+        let now = self.node.clock.now();
+        let lately = self.reported.is_some_and(|at| now.since(at) < REPORT_INTERVAL);
+        if !innocent && !lately {
+            self.reported = Some(now);
+            self.node.events.publish(ClusterEvent::GossipRefused { from, reason: reason.to_string() });
+        }
+    }
+
+    /// Looks whether all agree now, on whatever is asked for.
+    fn look(&mut self) {
+        self.watchers.look(&self.gossip);
+        match self.topology.look(&self.gossip) {
+            Some(Change::Reached(values)) => {
+                let Some(hash) = values.first().and_then(topology_hash) else { return };
+                let now = self.node.clock.now();
+                let after = now.since(self.unsettled.take().unwrap_or(now));
+                self.node.metrics.topology_convergence.set(after);
+                self.node.events.publish(ClusterEvent::TopologyConsensusReached { hash, after });
+            }
+            Some(Change::Lost) => {
+                self.unsettled.get_or_insert_with(|| self.node.clock.now());
+                self.node.events.publish(ClusterEvent::TopologyConsensusLost);
+            }
+            None => {}
+        }
     }
 
     fn perform(&mut self, myself: &ActorRef<GossipMessage>, effect: Effect) {
@@ -137,8 +272,13 @@ impl GossipState {
                 tokio::spawn(async move {
                     let id = delta.id;
                     let input = match send(&node, to, delta).await {
-                        Some(ack) => Input::Answered { from: to, ack },
-                        None => Input::Failed { to, delta: id },
+                        Ok(ack) => Input::Answered { from: to, ack },
+                        Err(error) => {
+                            node.metrics.failed_sends.add_one();
+                            node.metrics.gossip_failed_sends.add_one();
+                            tracing::trace!(?to, %error, "gossip was not answered");
+                            Input::Failed { to, delta: id }
+                        }
                     };
                     drop(myself.cast(GossipMessage::Gossip(input)));
                 });
@@ -152,28 +292,35 @@ impl GossipState {
                 }
             }
             Effect::SetTimer { after, epoch } => {
+                self.node.metrics.gossip_rounds.add_one();
                 myself.send_after(after, move || GossipMessage::Timer(epoch));
             }
         }
     }
 }
 
-async fn send(node: &Node, to: MemberId, delta: Delta) -> Option<DeltaAck> {
-    let member = node.view.load().topology().member(to).cloned()?;
-    let deadline = Instant::now() + node.config.timing.gossip.request_timeout;
-    let request = GossipRequest::from(delta);
-    match node.remoting.ask(&member, Lane::Control, SystemActor::Gossip, &request, deadline).await {
-        Ok(response) => Some(DeltaAck::from(&GossipResponse { ..response })),
-        Err(error) => {
-            node.metrics.failed_sends.add_one();
-            tracing::trace!(?to, %error, "gossip was not answered");
-            None
-        }
-    }
+/// Why a delta has no acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum SendError {
+    /// It left the topology since.
+    #[error("the peer is no member any more")]
+    Gone,
+    #[error(transparent)]
+    NotAnswered(#[from] ContactError),
 }
 
-fn grain_counts(heartbeat: &GossipValue) -> Option<BTreeMap<KindName, u64>> {
-    let heartbeat = heartbeat.decode::<MemberHeartbeat>()?.ok()?;
-    let counts = heartbeat.actor_statistics.unwrap_or_default().actor_count;
-    Some(counts.into_iter().map(|(kind, count)| (kind.into(), u64::try_from(count).unwrap_or(0))).collect())
+async fn send(node: &Node, to: MemberId, delta: Delta) -> Result<DeltaAck, SendError> {
+    let member = node.view.load().topology().member(to).cloned().ok_or(SendError::Gone)?;
+    let deadline = Instant::now() + node.config.timing.gossip.request_timeout;
+    node.metrics.gossip_sent_entries.add(delta.entries.len() as u64);
+    let request = GossipRequest::from(delta);
+    if node.metrics.is_on() {
+        node.metrics.gossip_sent_bytes.add(request.encoded_len() as u64);
+    }
+    let asked = node.remoting.ask(&member, Lane::Control, SystemActor::Gossip, &request, deadline);
+    let response: GossipResponse = asked.await?;
+    Ok(DeltaAck::from(&response))
 }
+
+#[cfg(test)]
+mod tests;

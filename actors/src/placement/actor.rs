@@ -191,7 +191,12 @@ impl PlacementState {
                 }
                 let cluster = ClusterContext::new(Arc::clone(&self.node));
                 let context = GrainContext { identity, activation, epoch, cluster };
-                self.node.doors.insert(activation, kind.open(Arc::clone(settings), context));
+                let door = kind.open(Arc::clone(settings), context);
+                self.node.doors.insert(activation, Arc::clone(&door));
+                // Fenced in between, it was not among those that were stopped.
+                if self.node.is_fenced() {
+                    door.stop();
+                }
             }
             Effect::Answer { request, answer } => {
                 if let Some(requester) = self.waiting.remove(&request) {

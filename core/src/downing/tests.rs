@@ -182,8 +182,10 @@ fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
 fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
-    machine.handle(10_100, Input::Vouched { member: id(3) });
-    machine.run(10_500, 18_500, 5, &[3, 4, 5]);
+    for now in (10_500..=18_500).step_by(500) {
+        machine.handle(now, Input::Vouched { member: id(3) });
+        machine.run(now, now, 5, &[3, 4, 5]);
+    }
     let decisions = machine.decisions();
     assert_eq!(decisions.len(), 1);
     assert_eq!((decisions[0].chosen, &decisions[0].reachable), (Side::This, &vec![id(1), id(2), id(3), id(4)]));

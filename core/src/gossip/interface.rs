@@ -38,6 +38,12 @@ pub enum Input {
         /// Its name.
         key: GossipKey,
     },
+    /// Write one of our values again as it is, with a new number; nothing when there is none. Readers see that its member
+    /// still means it.
+    Refresh {
+        /// Its name.
+        key: GossipKey,
+    },
     /// Whom to gossip with and whose state to keep: all others that are active, and those under suspicion.
     MembersChanged {
         /// All of them, in any order.
@@ -110,7 +116,7 @@ pub enum Event {
         /// Which of the member's writes.
         sequence: Sequence,
     },
-    /// A member removed a value.
+    /// A member removed a value, or is gone.
     Removed {
         /// Who.
         member: MemberId,
@@ -119,7 +125,7 @@ pub enum Event {
         /// Which of the member's writes.
         sequence: Sequence,
     },
-    /// A member is gone, and its values with it.
+    /// A member is gone, and everything of it; its values were [`Event::Removed`] just before.
     Purged {
         /// Who.
         member: MemberId,
@@ -130,6 +136,17 @@ pub enum Event {
         from: MemberId,
         /// Why.
         reason: Refusal,
+    },
+    /// A peer told of a value what it cannot know. The rest of its delta was merged.
+    ClaimRefused {
+        /// Who told it.
+        from: MemberId,
+        /// Whose value it would be.
+        member: MemberId,
+        /// Its name.
+        key: GossipKey,
+        /// Why it was not taken.
+        reason: ClaimRefusal,
     },
     /// One of our own values was not written.
     SetRefused {
@@ -165,6 +182,21 @@ impl From<Refusal> for NotDeliveredReason {
             Refusal::UnknownSender | Refusal::WrongSender { .. } => Self::Unauthorized,
         }
     }
+}
+
+/// Why one value in a peer's delta was not merged. The fault of whoever said it first, who need not be this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimRefusal {
+    /// It is ours, and we did not write it.
+    #[error("the value is ours, and not by us")]
+    Ours,
+    /// Its number is too far above the greatest one known of its member, and it does not come from the member itself.
+    #[error("the number {sequence} is more than {max} above the last one", max = Sequence::MAX_JUMP)]
+    Jump {
+        /// The number.
+        sequence: Sequence,
+    },
 }
 
 /// Why one of our own values was not written. The caller's fault but for the first; nothing was changed.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use gristmill_messages::{MemberId, StableHasher};
 use prost::{DecodeError, Message, Name};
 
+use super::{HEARTBEAT, TOPOLOGY};
+
 /// Names one value of a member.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GossipKey(Arc<str>);
@@ -19,6 +21,12 @@ impl GossipKey {
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.into())
+    }
+
+    /// Whether it is one of the cluster's own, which no user may write.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        matches!(&*self.0, HEARTBEAT | TOPOLOGY)
     }
 
     /// The text.
@@ -137,6 +145,9 @@ number! {
 impl Sequence {
     /// The greatest one.
     pub const MAX: Self = Self(i64::MAX as u64);
+    /// How far above the greatest known number of a member another member's word about it is believed: 2^32, the
+    /// writes of 50 days at 1,000 a second. Using up all numbers takes two thousand million lies.
+    pub const MAX_JUMP: u64 = 1 << 32;
 
     /// The one after this; stays at the greatest.
     #[must_use]
@@ -177,9 +188,9 @@ impl GossipEntry {
     const OVERHEAD: usize = 128;
 
     /// Never less than its bytes on the wire.
-    pub(super) fn wire_bytes(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, GossipValue::len);
-        Self::OVERHEAD.saturating_add(self.key.as_str().len()).saturating_add(value)
+    pub(super) fn wire_bytes(key: &GossipKey, value: Option<&GossipValue>) -> usize {
+        let value = value.map_or(0, GossipValue::len);
+        Self::OVERHEAD.saturating_add(key.as_str().len()).saturating_add(value)
     }
 
     /// FNV-1a 64 of all of it, mixed (the 64-bit finalizer of MurmurHash3), because such hashes are added up.
@@ -207,7 +218,7 @@ pub struct Delta {
     pub digest: StateDigest,
     /// The sender wants everything that the receiver holds, whatever it acknowledged before.
     pub full_state_wanted: bool,
-    /// Oldest first; may be empty.
+    /// The urgent ones first, the others as they were learned; may be empty.
     pub entries: Vec<GossipEntry>,
 }
 

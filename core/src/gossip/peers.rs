@@ -16,6 +16,8 @@ use crate::Timestamp;
 pub(super) struct Peer {
     /// It has everything up to here. Moves forward only by its own word: an acknowledgement, or a digest that equals ours.
     pub(super) acknowledged: Revision,
+    /// It was sent the urgent ones among what came up to here, ahead of their turn.
+    pub(super) urgent: Revision,
     /// The delta on its way to it; one at a time.
     pub(super) outstanding: Option<Outstanding>,
     /// What it told us before it last came into view is gone here: every delta asks for it again, up to the first that is
@@ -29,6 +31,7 @@ pub(super) struct Peer {
 pub(super) struct Outstanding {
     pub(super) id: DeltaId,
     pub(super) up_to: Revision,
+    pub(super) urgent: Revision,
     /// Whether the next one follows at once.
     pub(super) truncated: bool,
     pub(super) lost_at: Timestamp,
@@ -38,6 +41,7 @@ impl Peer {
     fn new() -> Self {
         Self {
             acknowledged: Revision::default(),
+            urgent: Revision::default(),
             outstanding: None,
             full_state_wanted: true,
             full_state_asked_at: None,
@@ -48,8 +52,10 @@ impl Peer {
     /// its acknowledgement; says whether there is none to wait for.
     pub(super) fn start_over(&mut self, now: Timestamp) -> bool {
         self.acknowledged = Revision::default();
+        self.urgent = Revision::default();
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.up_to = Revision::default();
+            outstanding.urgent = Revision::default();
             outstanding.truncated = true;
         }
         self.is_idle(now)

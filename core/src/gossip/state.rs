@@ -31,6 +31,63 @@ struct Held {
     learned_from: Option<MemberId>,
 }
 
+/// One entry, where it is held.
+#[derive(Debug, Clone, Copy)]
+struct Logged<'a> {
+    member: MemberId,
+    key: &'a GossipKey,
+    held: &'a Held,
+}
+
+impl Logged<'_> {
+    fn wire_bytes(self) -> usize {
+        GossipEntry::wire_bytes(self.key, self.held.value.as_ref())
+    }
+
+    fn entry(self) -> GossipEntry {
+        let Self { member, key, held } = self;
+        GossipEntry { member, key: key.clone(), sequence: held.sequence, value: held.value.clone() }
+    }
+}
+
+/// What is left of a message.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    entries: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes the place of one entry, if there is one.
+    fn take(&mut self, bytes: usize) -> bool {
+        match (self.entries.checked_sub(1), self.bytes.checked_sub(bytes)) {
+            (Some(entries), Some(bytes)) => {
+                *self = Self { entries, bytes };
+                true
+            }
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// A quarter of it, or less, if an entry of so many bytes would have no place beside it.
+    fn quarter_beside(self, bytes: usize) -> Self {
+        Self {
+            entries: (self.entries / 4).min(self.entries.saturating_sub(1)),
+            bytes: (self.bytes / 4).min(self.bytes.saturating_sub(bytes)),
+        }
+    }
+}
+
+/// What a peer has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) to: MemberId,
+    /// Everything up to here.
+    pub(super) acknowledged: Revision,
+    /// The urgent ones among those up to here, for which there was room.
+    pub(super) urgent: Revision,
+}
+
 /// What became of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -56,7 +113,8 @@ pub(super) struct Chunk {
 }
 
 impl State {
-    /// Keys of one member, removed ones among them, at most; the same on all members.
+    /// Keys of one member, removed ones among them, that are taken from others; from the member itself twice as many, so
+    /// that keys which somebody invents for it leave room for its own. The same on all members.
     pub(super) const MAX_KEYS: usize = 256;
 
     pub(super) const fn digest(&self) -> StateDigest {
@@ -77,13 +135,13 @@ impl State {
         self.members.iter().filter_map(move |(&member, keys)| Some((member, keys.get(key)?.value.as_ref()?)))
     }
 
-    pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
-        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
+    /// Keys of a member, removed ones among them.
+    pub(super) fn keys(&self, member: MemberId) -> usize {
+        self.members.get(&member).map_or(0, BTreeMap::len)
     }
 
-    /// Whether the member may have no further key.
-    pub(super) fn is_full(&self, member: MemberId) -> bool {
-        self.members.get(&member).is_some_and(|keys| keys.len() >= Self::MAX_KEYS)
+    pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
+        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
     }
 
     /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so that
@@ -96,7 +154,9 @@ impl State {
         if old.is_some_and(|old| (old.sequence, &old.value) >= (sequence, &value)) {
             return Taken::Old;
         }
-        if old.is_none() && self.is_full(member) {
+        let relayed = learned_from.is_some_and(|from| from != member);
+        let most = if relayed { Self::MAX_KEYS } else { 2 * Self::MAX_KEYS };
+        if old.is_none() && keys.is_some_and(|keys| keys.len() >= most) {
             return Taken::Full;
         }
         self.newest = Revision(self.newest.0.saturating_add(1));
@@ -111,40 +171,69 @@ impl State {
         Taken::New { replaced: old.is_some_and(|old| old.value.is_some()) }
     }
 
-    /// Forgets a member; says whether there was something to forget.
-    pub(super) fn purge(&mut self, member: MemberId) -> bool {
-        let Some(keys) = self.members.remove(&member) else { return false };
-        for held in keys.into_values() {
+    /// Forgets a member; tells which values were visible, and none when there was nothing to forget.
+    pub(super) fn purge(&mut self, member: MemberId) -> Option<Vec<(GossipKey, Sequence)>> {
+        let mut values = Vec::new();
+        for (key, held) in self.members.remove(&member)? {
             self.digest = self.digest.minus(held.hash);
             self.log.remove(&held.revision);
+            if held.value.is_some() {
+                values.push((key, held.sequence));
+            }
         }
-        true
+        Some(values)
     }
 
-    /// What was taken after `acknowledged` and not from `to` itself, oldest first, within the bounds. At least one entry
-    /// when there is any: each fits in a message of its own.
-    pub(super) fn chunk(&self, acknowledged: Revision, to: MemberId, max_entries: usize, max_bytes: usize) -> Chunk {
-        let mut chunk = Chunk { entries: Vec::new(), up_to: acknowledged, truncated: false };
-        let mut bytes = Delta::HEADER_BYTES;
-        for (revision, member, key, held) in self.after(acknowledged) {
-            if held.learned_from != Some(to) {
-                let entry =
-                    GossipEntry { member, key: key.clone(), sequence: held.sequence, value: held.value.clone() };
-                bytes = bytes.saturating_add(entry.wire_bytes());
-                if chunk.entries.len() == max_entries || (bytes > max_bytes && !chunk.entries.is_empty()) {
+    /// What was taken after the acknowledged and not from the peer itself, within the bounds: the urgent ones first, then
+    /// in order. At least one in order when there is any: each fits in a message of its own.
+    pub(super) fn chunk(&self, told: Told, max_entries: usize, max_bytes: usize) -> Chunk {
+        let mut room = Room { entries: max_entries, bytes: max_bytes.saturating_sub(Delta::HEADER_BYTES) };
+        let mut rest = self.untold(told).peekable();
+        let mut overtaking = BTreeMap::new();
+        if let Some((_, oldest)) = rest.peek()
+            && !self.fits(told, room)
+        {
+            // The oldest comes along in any case, or nothing would ever move on.
+            let mut quarter = room.quarter_beside(oldest.wire_bytes());
+            overtaking = self.urgent(told).take_while(|(_, logged)| quarter.take(logged.wire_bytes())).collect();
+        }
+        let mut chunk = Chunk { entries: Vec::new(), up_to: told.acknowledged, truncated: false };
+        for logged in overtaking.values() {
+            room.take(logged.wire_bytes());
+            chunk.entries.push(logged.entry());
+        }
+        for (revision, logged) in rest {
+            if !overtaking.contains_key(&revision) {
+                if !room.take(logged.wire_bytes()) && !chunk.entries.is_empty() {
                     chunk.truncated = true;
-                    break;
+                    return chunk;
                 }
-                chunk.entries.push(entry);
+                chunk.entries.push(logged.entry());
             }
             chunk.up_to = revision;
         }
+        // Behind the last one is only what the peer told us itself.
+        chunk.up_to = self.newest;
         chunk
+    }
+
+    fn fits(&self, told: Told, mut room: Room) -> bool {
+        self.untold(told).all(|(_, logged)| room.take(logged.wire_bytes()))
+    }
+
+    fn untold(&self, told: Told) -> impl DoubleEndedIterator<Item = (Revision, Logged<'_>)> {
+        self.after(told.acknowledged).filter(move |(_, logged)| logged.held.learned_from != Some(told.to))
+    }
+
+    /// The urgent ones that have not overtaken yet, newest first.
+    fn urgent(&self, told: Told) -> impl Iterator<Item = (Revision, Logged<'_>)> {
+        let new = self.untold(told).rev().take_while(move |(revision, _)| *revision > told.urgent);
+        new.filter(|(_, logged)| logged.key.is_reserved())
     }
 
     /// Whether `to` has everything, by what it acknowledged and by what it told us itself.
     pub(super) fn is_told(&self, acknowledged: Revision, to: MemberId) -> bool {
-        self.after(acknowledged).all(|(.., held)| held.learned_from == Some(to))
+        self.after(acknowledged).all(|(_, logged)| logged.held.learned_from == Some(to))
     }
 
     /// What `peer` told us it may have lost since.
@@ -156,10 +245,10 @@ impl State {
         }
     }
 
-    fn after(&self, revision: Revision) -> impl Iterator<Item = (Revision, MemberId, &GossipKey, &Held)> {
+    fn after(&self, revision: Revision) -> impl DoubleEndedIterator<Item = (Revision, Logged<'_>)> {
         self.log.range((Bound::Excluded(revision), Bound::Unbounded)).filter_map(|(&revision, (member, key))| {
             let held = self.members.get(member)?.get(key)?; // always there, by the invariant
-            Some((revision, *member, key, held))
+            Some((revision, Logged { member: *member, key, held }))
         })
     }
 
@@ -174,10 +263,9 @@ impl State {
         let mut held_entries = 0;
         for (&member, keys) in &self.members {
             assert!(known(member), "only the state of members is held");
-            assert!(keys.len() <= Self::MAX_KEYS, "no member has more keys than it may");
+            assert!(keys.len() <= 2 * Self::MAX_KEYS, "no member has more keys than it may");
             for (key, held) in keys {
-                let entry =
-                    GossipEntry { member, key: key.clone(), sequence: held.sequence, value: held.value.clone() };
+                let entry = Logged { member, key, held }.entry();
                 assert_eq!(held.hash, entry.stable_hash(), "the hash is that of the entry");
                 assert_eq!(self.log.get(&held.revision), Some(&(member, entry.key)), "the log names each entry");
                 digest = digest.plus(held.hash);

@@ -132,7 +132,7 @@ async fn obey(cluster: &Cluster, context: &ClusterContext, command: &str) -> Res
             Ok(sorted(topology.members().iter().map(count)))
         }
         "clock" => Ok(seconds_since_1970().to_string()),
-        "metrics" => Ok(format!("{:?}", context.metrics())),
+        "metrics" => Ok(format!("{:?}", context.metrics()?)),
         "subscribe" => {
             let topic = word()?.to_owned();
             let mut messages = context.subscribe::<Say>(&topic).await?;

@@ -128,11 +128,6 @@ impl Observation {
             _ => return None,
         })
     }
-
-    /// Whether what the same process sees from here on is seen in another life.
-    pub(super) const fn parts_lives(&self) -> bool {
-        matches!(self, Self::Started(_) | Self::Fenced(_) | Self::Rejoined { .. } | Self::Ended)
-    }
 }
 
 impl fmt::Display for Observation {

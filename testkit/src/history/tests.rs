@@ -58,8 +58,12 @@ fn who_comes_back_from_the_dead_is_seen() {
 
 #[test]
 fn another_life_of_a_node_remembers_nothing_of_the_one_before() {
-    let history = history(&["1 a status 2 b:1 up dead", "2 a fenced 1", "3 a status 2 b:1 - joining"]);
-    assert_eq!(history.is_monotone(), Ok(()));
+    let dead = "1 a status 2 b:1 up dead";
+    let both =
+        history(&[dead, "2 a fenced 1", "2 a status 3 c:1 up suspect", "3 a rejoined 1 4", "4 a status 2 b:1 - up"]);
+    assert_eq!(both.is_monotone(), Ok(()));
+    let same = history(&["3 a rejoined 1 4", dead, "4 a status 2 b:1 - up"]);
+    assert_eq!(broken(same.is_monotone()), Rule::Monotone);
 }
 
 #[test]

@@ -220,7 +220,7 @@ async fn a_nodes_life_begins_and_ends_with_one_event_each_and_the_metrics_follow
     let newest = |cluster: &TestCluster| {
         cluster.all_agree()
             && cluster.running().all(|node| {
-                let (metrics, topology) = (node.context().metrics(), node.context().topology());
+                let (metrics, topology) = (node.context().metrics().unwrap(), node.context().topology());
                 metrics.members == topology.members().len() as u64
                     && metrics.topology_version == topology.version().get()
             })

@@ -109,7 +109,7 @@ async fn a_member_that_leaves_is_leaving_then_removed_and_the_topology_says_so()
         let node = cluster.member(node);
         let states: Vec<_> = states(node, id).into_iter().skip_while(|state| *state != MemberStatus::Up).collect();
         assert_eq!(states, [MemberStatus::Up, MemberStatus::Leaving, MemberStatus::Removed]);
-        assert_eq!((node.context().topology().members().len(), node.context().metrics().members), (2, 2));
+        assert_eq!((node.context().topology().members().len(), node.context().metrics().unwrap().members), (2, 2));
         check_topologies(node);
         let departures = |updated: &TopologyUpdated| updated.left.iter().filter(|member| member.id == id).count();
         assert_eq!(topologies(node).iter().map(|updated| departures(updated)).sum::<usize>(), 1);
@@ -135,7 +135,8 @@ async fn a_member_that_crashes_is_suspected_then_dead_and_blocked() {
         let died = |updated: &TopologyUpdated| updated.dead.iter().any(|member| member.id == id);
         assert_eq!(topologies(node).iter().filter(|updated| died(updated)).count(), 1);
     }
-    let failed = |cluster: &TestCluster| cluster.running().any(|node| node.context().metrics().failed_sends > 0);
+    let failed =
+        |cluster: &TestCluster| cluster.running().any(|node| node.context().metrics().unwrap().failed_sends > 0);
     cluster.eventually("sends to it failed and were counted", failed).await;
     cluster.eventually("the block ends", |c| c.running().all(|n| n.context().topology().blocked().is_empty())).await;
     cluster.running().for_each(check_topologies);
@@ -224,5 +225,5 @@ async fn a_crashed_member_is_explained() {
     let suspected =
         |event: &ClusterEvent| matches!(event, ClusterEvent::MemberSuspected { member, .. } if *member == crashed);
     assert!(cluster.member(0).events().iter().any(suspected));
-    assert!([0, 1].iter().any(|node| cluster.member(*node).context().metrics().accusations > 0));
+    assert!([0, 1].iter().any(|node| cluster.member(*node).context().metrics().unwrap().accusations > 0));
 }

@@ -60,7 +60,7 @@ async fn who_hears_of_a_topology_sees_its_owners_and_so_does_the_placement() {
             if updated.topology.members().len() < 3 {
                 continue;
             }
-            let retries = context.metrics().retries;
+            let retries = context.metrics().unwrap().retries;
             let own: Vec<_> =
                 identities().filter(|identity| context.owner(identity).unwrap().id == context.id()).collect();
             assert!(!own.is_empty());
@@ -68,7 +68,7 @@ async fn who_hears_of_a_topology_sees_its_owners_and_so_does_the_placement() {
                 let said: Said = context.request(identity, Say::new("")).await.unwrap();
                 assert_eq!(said.member, context.id().to_string());
             }
-            assert_eq!(context.metrics().retries, retries, "the placement knew less than the event said");
+            assert_eq!(context.metrics().unwrap().retries, retries, "the placement knew less than the event said");
             return;
         }
     });
@@ -95,7 +95,7 @@ async fn a_request_starts_a_grain_on_its_owner_that_knows_its_identity() {
                 && activation.to_string() == said.activation)
         };
         cluster.eventually("the start is an event", |cluster| cluster.member(owner).count(started) == 1).await;
-        assert_eq!(cluster.member(owner).context().metrics().activations, 1);
+        assert_eq!(cluster.member(owner).context().metrics().unwrap().activations, 1);
     }
 }
 
@@ -106,7 +106,7 @@ async fn a_kind_that_nobody_hosts_is_refused_at_once_and_without_another_attempt
     let context = cluster.member(0).context();
     let refused = context.request::<_, Said>(("nobody's", "a"), Say::new("")).await.unwrap_err();
     assert_eq!(refused, RequestError::UnknownKind { kind: "nobody's".into() });
-    assert_eq!(context.metrics().retries, 0);
+    assert_eq!(context.metrics().unwrap().retries, 0);
     assert_eq!(context.owner(("nobody's", "a")), None);
 }
 
@@ -191,7 +191,8 @@ async fn the_end_of_a_grain_reaches_every_member_whatever_ended_it() {
 
     let failing = cluster.owned_by(1, "failing").next().unwrap();
     assert!(context.request::<_, Said>(&failing, Say::new("")).await.is_err());
-    let nothing_left = |cluster: &TestCluster| cluster.running().all(|node| node.context().metrics().activations == 0);
+    let nothing_left =
+        |cluster: &TestCluster| cluster.running().all(|node| node.context().metrics().unwrap().activations == 0);
     cluster.eventually("no activation is left", nothing_left).await;
 
     let all: Vec<_> = cluster.owned_by(0, "test").take(100).collect();

@@ -47,9 +47,9 @@ async fn what_finds_no_room_is_tried_again_until_there_is_some() {
         };
         let running = call();
         cluster.eventually("it runs", |_| probe.waiting(&identity) == 1).await;
-        let before = context.metrics().retries;
+        let before = context.metrics().unwrap().retries;
         let others = [call(), call(), call()];
-        cluster.eventually("it is tried again", |_| context.metrics().retries > before + 4).await;
+        cluster.eventually("it is tried again", |_| context.metrics().unwrap().retries > before + 4).await;
         probe.release(4);
         for call in [running].into_iter().chain(others) {
             call.await.unwrap().unwrap();
@@ -130,19 +130,19 @@ async fn an_identity_that_cannot_be_resolved_says_why_and_is_counted() {
     let context = cluster.member(0).context();
     for (kind, why) in [("failing", "told not to activate"), ("panicking", "panicked")] {
         for owner in [0, 1] {
-            let before = context.metrics();
+            let before = context.metrics().unwrap();
             let identity = cluster.owned_by(owner, kind).next().unwrap();
             match context.request::<_, Said>(identity, Say::new("")).await.unwrap_err() {
                 RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains(why), "{reason}"),
                 other => panic!("{other:?}"),
             }
-            let after = context.metrics();
+            let after = context.metrics().unwrap();
             assert_eq!((after.unresolved, after.retries), (before.unresolved + 1, before.retries));
         }
     }
-    let before = context.metrics().unresolved;
+    let before = context.metrics().unwrap().unresolved;
     assert!(context.request::<_, Said>(("nobody's", "a"), Say::new("")).await.is_err());
-    assert_eq!(context.metrics().unresolved, before + 1);
+    assert_eq!(context.metrics().unwrap().unresolved, before + 1);
 }
 
 // proves VA-3.5, CX-1.1, VA-3.2

@@ -1,0 +1,902 @@
+//! The clockwork: one queue, one thread, every process of the cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gristmill_core::membership::{
+    Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record, Stage,
+    TimerEpoch,
+};
+use gristmill_core::topology::Topology;
+use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
+use gristmill_messages::{Incarnation, MemberId, TopologyHash, TopologyVersion};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::bytes::encoded_len;
+use super::fault::{Fault, Schedule};
+use super::history::{End, History, Observation, ProcessId, Totals};
+use super::invariant::{Checker, Checks, Violation};
+use super::network::{Host, Network, NetworkConfig, Passage};
+use super::node::{Bug, Carried, Clock, Effect, Node, Out, clock_offset};
+use super::queue::Queue;
+
+/// To how many members a killed process is taken to have had open connections: all of a small cluster.
+const CONNECTIONS: usize = 128;
+/// How long what a leaving node serves takes to move.
+const DRAIN: Duration = Duration::from_millis(50);
+/// Seeds of the different random numbers, so that more of one kind leave the others as they are.
+const NETWORK: u64 = 0x6e65_7477_6f72_6b00;
+const NODES: u64 = 0x6e6f_6465_7300_0000;
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub struct SimulationConfig {
+    /// Decides everything that is random: the same seed, the same history.
+    pub seed: u64,
+    /// Hosts that run a process from the beginning; they have known each other for long.
+    pub hosts: usize,
+    /// Hosts beyond these that are empty until a fault starts a process there.
+    pub spare: usize,
+    /// The timing of all processes.
+    pub membership: Config,
+    /// What every link does.
+    pub network: NetworkConfig,
+    /// After so much time a process that was evicted, or could not join, is started anew; never with `None`.
+    pub rejoin: Option<Duration>,
+    /// How many hosts are listed as seeds, from the first.
+    pub seeds: usize,
+    /// What is checked on the way.
+    pub checks: Checks,
+    /// What is wrong with every process.
+    pub bug: Option<Bug>,
+}
+
+impl SimulationConfig {
+    /// A cluster of this size in one data centre, where nothing is wrong.
+    #[must_use]
+    pub fn new(hosts: usize, seed: u64) -> Self {
+        Self {
+            seed,
+            hosts,
+            spare: 0,
+            membership: Config { max_members: 20_000, ..Config::lan() },
+            network: NetworkConfig::default(),
+            rejoin: Some(Duration::from_secs(1)),
+            seeds: 3,
+            checks: Checks::default(),
+            bug: None,
+        }
+    }
+}
+
+/// A process as others see it from outside.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) host: Host,
+    pub(crate) id: MemberId,
+    pub(crate) node: Option<Node>,
+    pub(crate) incarnation: Incarnation,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct HostState {
+    member: Address,
+    process: Option<ProcessId>,
+    gone: bool,
+    stalled_until: Timestamp,
+    disturbed_until: Timestamp,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Message {
+        from: ProcessId,
+        to: ProcessId,
+        message: Message,
+    },
+    Timer {
+        process: ProcessId,
+        epoch: TimerEpoch,
+    },
+    Failure {
+        process: ProcessId,
+        member: MemberId,
+        failure: Failure,
+    },
+    Ask {
+        asker: ProcessId,
+        request: RequestId,
+        joiner: Record,
+    },
+    Answer {
+        request: RequestId,
+        answer: Result<JoinAnswer, ContactFailure>,
+    },
+    Fault {
+        index: usize,
+        begins: bool,
+    },
+    Start(Host),
+    Drained(ProcessId),
+    /// The process notices that it stood still.
+    Lag {
+        process: ProcessId,
+        by: Duration,
+    },
+}
+
+/// Why a send failed.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    Unreachable,
+    Refused,
+    Superseded(MemberId),
+}
+
+#[derive(Debug)]
+struct Call {
+    asker: ProcessId,
+    host: Host,
+}
+
+/// A cluster in one thread.
+#[derive(Debug)]
+pub struct Simulation {
+    config: SimulationConfig,
+    now: Timestamp,
+    queue: Queue<Happening>,
+    network: Network,
+    hosts: Vec<HostState>,
+    pub(crate) processes: Vec<Process>,
+    by_address: BTreeMap<Address, Host>,
+    calls: BTreeMap<RequestId, Call>,
+    requests: u64,
+    faults: Vec<Fault>,
+    disturbed_until: Timestamp,
+    rng: Xoshiro256PlusPlus,
+    out: Out,
+    trace: u64,
+    history: History,
+    checker: Checker,
+    starting: usize,
+}
+
+impl Simulation {
+    /// A cluster that has long agreed on who its members are.
+    ///
+    /// # Panics
+    /// When the timing is not valid.
+    #[must_use]
+    pub fn new(config: SimulationConfig) -> Self {
+        let network = Network::new(
+            config.network.clone(),
+            config.hosts + config.spare,
+            Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NETWORK),
+        );
+        let mut simulation = Self {
+            now: Timestamp::ZERO,
+            queue: Queue::default(),
+            network,
+            hosts: Vec::new(),
+            processes: Vec::new(),
+            by_address: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            requests: 0,
+            faults: Vec::new(),
+            disturbed_until: Timestamp::ZERO,
+            rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NODES),
+            out: Out::new(),
+            trace: config.seed,
+            history: History::default(),
+            checker: Checker::new(config.checks, &config.membership),
+            starting: 0,
+            config,
+        };
+        for number in 0..simulation.config.hosts + simulation.config.spare {
+            let host = Host(u32::try_from(number).unwrap_or(u32::MAX));
+            let member = Address::from(format!("10.{}.{}.{}:7700", number >> 16, (number >> 8) & 255, number & 255));
+            simulation.by_address.insert(member.clone(), host);
+            let clock = Clock::new(clock_offset(&mut simulation.rng));
+            simulation.hosts.push(HostState {
+                member,
+                process: None,
+                gone: false,
+                stalled_until: Timestamp::ZERO,
+                disturbed_until: Timestamp::ZERO,
+                clock,
+            });
+        }
+        simulation.form();
+        simulation
+    }
+
+    /// Adds what goes wrong.
+    pub fn schedule(&mut self, schedule: &Schedule) {
+        for (at, fault) in &schedule.0 {
+            let index = self.faults.len();
+            self.faults.push(fault.clone());
+            self.queue.push(*at, Happening::Fault { index, begins: true });
+            if !fault.duration().is_zero() {
+                self.queue.push(*at + fault.duration(), Happening::Fault { index, begins: false });
+            }
+        }
+    }
+
+    /// Goes on until this time.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold. The state is that of the moment.
+    pub fn run_until(&mut self, until: Timestamp) -> Result<(), Violation> {
+        while self.queue.next_at().is_some_and(|at| at <= until) {
+            let Some((at, happening)) = self.queue.pop() else { break };
+            self.now = at;
+            self.step(happening);
+            if let Some(violation) = self.checker.violation() {
+                return Err(violation);
+            }
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    /// Goes on until all views are equal and right, looked at in steps of `every`; the time of it, or `None` when that
+    /// was not before `limit`.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn run_until_agreed(&mut self, limit: Timestamp, every: Duration) -> Result<Option<Timestamp>, Violation> {
+        loop {
+            if self.agreed().is_ok() {
+                return Ok(Some(self.now));
+            }
+            if self.now >= limit {
+                return Ok(None);
+            }
+            self.run_until((self.now + every).min(limit))?;
+        }
+    }
+
+    /// What the time is, for an observer outside.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// A hash over all that has happened, in order.
+    #[must_use]
+    pub const fn trace_hash(&self) -> u64 {
+        self.trace
+    }
+
+    /// What has been seen and sent.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What is sent and seen from now on is counted alone.
+    pub fn forget_history(&mut self) {
+        self.history.forget();
+    }
+
+    /// From now on every change of a view is kept.
+    pub fn keep_observations(&mut self) {
+        self.history.keep_observations = true;
+    }
+
+    /// The process that runs on a host.
+    #[must_use]
+    pub fn process_on(&self, host: Host) -> Option<ProcessId> {
+        self.hosts.get(host.index()).and_then(|state| state.process)
+    }
+
+    /// The machines that run, with the processes that they belong to.
+    pub fn running(&self) -> impl Iterator<Item = (ProcessId, &Membership)> {
+        self.running_nodes().map(|(id, node)| (id, node.machine()))
+    }
+
+    pub(crate) fn running_nodes(&self) -> impl Iterator<Item = (ProcessId, &Node)> {
+        self.hosts
+            .iter()
+            .filter_map(|host| host.process)
+            .filter_map(|id| self.processes[id.index()].node.as_ref().map(|node| (id, node)))
+    }
+
+    /// The host of a process.
+    #[must_use]
+    pub fn host_of(&self, process: ProcessId) -> Host {
+        self.processes[process.index()].host
+    }
+
+    /// Whether all processes run in one cluster and each of them believes exactly in those that run; else who does not.
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn agreed(&self) -> Result<(), String> {
+        if self.starting > 0 {
+            return Err("a process is about to start".into());
+        }
+        let mut first: Option<(ProcessId, TopologyHash)> = None;
+        let running: Vec<_> = self.running().collect();
+        // The last of a larger cluster that hears nobody takes itself for cut off, and buries nobody.
+        if let [(_, machine)] = running.as_slice()
+            && machine.phase() == Phase::Up
+            && machine.is_isolated()
+        {
+            return Ok(());
+        }
+        for (id, machine) in &running {
+            if machine.phase() != Phase::Up {
+                return Err(format!("{} is {:?}", self.name(*id), machine.phase()));
+            }
+            let known = machine.records().filter(|record| record.is_active()).count();
+            if known != running.len() {
+                return Err(format!("{} counts {known} members of {}", self.name(*id), running.len()));
+            }
+            let suspected = machine.records().filter(|record| record.status() == MemberStatus::Suspect).count();
+            if suspected > 0 {
+                return Err(format!("{} suspects {suspected}", self.name(*id)));
+            }
+        }
+        // Equal digests are equal tables; a topology is made of them only when they differ by what is dead.
+        if running.windows(2).all(|pair| pair[0].1.digest() == pair[1].1.digest()) {
+            return Ok(());
+        }
+        for (id, machine) in &running {
+            let hash = Topology::new(TopologyVersion::default(), machine.active(), Vec::new()).hash();
+            match first {
+                None => first = Some((*id, hash)),
+                Some((other, expected)) if expected != hash => {
+                    return Err(format!("{} and {} differ", self.name(other), self.name(*id)));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// How many different tables there are among the processes that run.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        let mut digests: Vec<_> = self.running().map(|(_, machine)| machine.digest()).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests.len()
+    }
+
+    /// How many different sets of active members there are among the processes that run.
+    #[must_use]
+    pub fn distinct_active(&self) -> usize {
+        let fold = |machine: &Membership| {
+            let active = machine.records().filter(|record| record.is_active());
+            active.fold(0_u128, |sum, record| sum.wrapping_add(record.id().bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        };
+        let mut sums: Vec<_> = self.running().map(|(_, machine)| fold(machine)).collect();
+        sums.sort_unstable();
+        sums.dedup();
+        sums.len()
+    }
+
+    /// `n3.7`: the seventh process of all, on host 3.
+    #[must_use]
+    pub fn name(&self, process: ProcessId) -> String {
+        format!("{}.{}", self.processes[process.index()].host, process.0)
+    }
+
+    /// Checks what must hold when nothing has happened for long.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn check_rest(&self) -> Result<(), Violation> {
+        self.checker.rest(self)
+    }
+
+    pub(crate) fn process_of(&self, member: MemberId) -> Option<ProcessId> {
+        let number = u32::try_from(member.bits() & u128::from(u32::MAX)).ok()?;
+        self.processes.get(number as usize).filter(|process| process.id == member).map(|_| ProcessId(number))
+    }
+
+    pub(crate) fn is_running(&self, process: ProcessId) -> bool {
+        self.processes[process.index()].node.is_some()
+    }
+
+    /// Since when nothing has been wrong with this host or the network.
+    fn healthy_since(&self, host: Host) -> Timestamp {
+        self.hosts[host.index()].disturbed_until.max(self.disturbed_until)
+    }
+
+    // ---- the beginning ----
+
+    fn form(&mut self) {
+        let count = self.config.hosts;
+        let ids: Vec<_> = (0..count).map(|host| self.new_process(Host(u32::try_from(host).unwrap_or(0)))).collect();
+        let records: Vec<Carried> = ids
+            .iter()
+            .map(|id| {
+                let member = self.processes[id.index()].node.as_ref().map(|node| node.machine().me().member().clone());
+                member.map(|member| Record::new(member, Incarnation::default().next(), Stage::Up).into())
+            })
+            .collect::<Option<_>>()
+            .unwrap_or_default();
+        let stagger = self.config.membership.probe_interval;
+        for id in ids {
+            self.settle(id, &records, stagger);
+        }
+    }
+
+    /// Lets the process live for a random time before the beginning, so that the timers of no two go together.
+    fn settle(&mut self, id: ProcessId, records: &[Carried], stagger: Duration) {
+        let before = self.rng.random_range(Duration::ZERO..stagger);
+        let seeds = self.seeds();
+        let begin = self.processes[id.index()].clock.at(Timestamp::ZERO);
+        let start = Timestamp::new(begin.since_origin().saturating_sub(before));
+        let mut out = std::mem::take(&mut self.out);
+        let mut due: Option<(TimerEpoch, Timestamp)> = None;
+        if let Some(node) = &mut self.processes[id.index()].node {
+            let machine = node.machine_mut();
+            machine.handle(start, Input::Start { seeds: Vec::new() }, &mut out);
+            let others = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
+            if let Some(other) = records.iter().find(|record| record.id() != machine.me().id()) {
+                let message = Message::Sync { records: others, reply_wanted: false };
+                machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
+            }
+            machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
+            machine.assume_told();
+            let mut now = start;
+            loop {
+                for effect in out.drain_effects() {
+                    if let Effect::SetTimer { epoch, after } = effect {
+                        due = Some((epoch, now + after));
+                    }
+                }
+                out.drain_events().for_each(drop);
+                let Some((epoch, at)) = due.filter(|(_, at)| *at < begin) else { break };
+                now = at;
+                machine.handle(now, Input::Timer(epoch), &mut out);
+            }
+        }
+        self.out = out;
+        if let Some((epoch, at)) = due {
+            let after = self.processes[id.index()].clock.real(at.since(begin));
+            self.queue.push(Timestamp::ZERO + after, Happening::Timer { process: id, epoch });
+        }
+        self.history.began_up(id);
+        self.note_own_incarnation(id);
+    }
+
+    fn new_process(&mut self, host: Host) -> ProcessId {
+        let process = ProcessId(u32::try_from(self.processes.len()).unwrap_or(u32::MAX));
+        let id = MemberId::new(u128::from(self.rng.random::<u64>()) << 64 | u128::from(process.0));
+        let state = &mut self.hosts[host.index()];
+        let member = Member::new(id, state.member.clone(), [KindName::new("grain")]);
+        let node = Node::new(&self.config.membership, member, self.rng.random(), self.config.bug);
+        state.process = Some(process);
+        state.gone = false;
+        let clock = state.clock;
+        self.processes.push(Process { host, id, node: Some(node), incarnation: Incarnation::default(), clock });
+        self.history.started(process, self.now);
+        process
+    }
+
+    fn start(&mut self, host: Host) {
+        self.starting = self.starting.saturating_sub(1);
+        if self.hosts[host.index()].process.is_some() {
+            return;
+        }
+        let seeds = self.seeds();
+        let process = self.new_process(host);
+        self.feed(process, Input::Start { seeds });
+    }
+
+    fn seeds(&self) -> Vec<Address> {
+        self.hosts.iter().take(self.config.seeds).map(|host| host.member.clone()).collect()
+    }
+
+    fn start_later(&mut self, host: Host, after: Duration) {
+        self.starting += 1;
+        self.queue.push(self.now + after, Happening::Start(host));
+    }
+
+    // ---- one step ----
+
+    fn step(&mut self, happening: Happening) {
+        if let Some(process) = happening.process() {
+            if !self.is_running(process) {
+                if let Happening::Message { from, to, .. } = happening {
+                    self.not_delivered(from, to);
+                } else if let Happening::Ask { request, .. } = happening {
+                    self.refuse_call(request);
+                }
+                return;
+            }
+            let host = self.processes[process.index()].host;
+            let stalled_until = self.hosts[host.index()].stalled_until;
+            if stalled_until > self.now {
+                self.queue.push(stalled_until, happening);
+                return;
+            }
+        }
+        self.mix(happening.code());
+        match happening {
+            Happening::Message { from, to, message } => {
+                let from = self.processes[from.index()].id;
+                self.feed(to, Input::Received { from, message });
+            }
+            Happening::Timer { process, epoch } => self.feed(process, Input::Timer(epoch)),
+            Happening::Failure { process, member, failure } => {
+                let input = match failure {
+                    Failure::Unreachable => Input::Unreachable { member },
+                    Failure::Refused => Input::Refused { member },
+                    Failure::Superseded(by) => Input::Superseded { old: member, by },
+                };
+                self.feed(process, input);
+            }
+            Happening::Ask { asker: _, request, joiner } => {
+                if let Some(Call { host, .. }) = self.calls.get(&request)
+                    && let Some(process) = self.hosts[host.index()].process
+                {
+                    self.feed(process, Input::JoinRequested { request, joiner });
+                }
+            }
+            Happening::Answer { request, answer } => {
+                if let Some(Call { asker, host }) = self.calls.remove(&request)
+                    && self.is_running(asker)
+                {
+                    let address = self.hosts[host.index()].member.clone();
+                    self.feed(
+                        asker,
+                        match answer {
+                            Ok(answer) => Input::JoinAnswered { address, answer },
+                            Err(failure) => Input::JoinFailed { address, failure },
+                        },
+                    );
+                }
+            }
+            Happening::Fault { index, begins } => self.fault(index, begins),
+            Happening::Start(host) => self.start(host),
+            Happening::Drained(process) => self.feed(process, Input::Drained),
+            Happening::Lag { process, by } => self.feed(process, Input::Lag { by }),
+        }
+    }
+
+    fn feed(&mut self, id: ProcessId, input: Input) {
+        let mut out = std::mem::take(&mut self.out);
+        let process = &mut self.processes[id.index()];
+        let local = process.clock.at(self.now);
+        let Some(node) = &mut process.node else { return };
+        node.handle(local, input, &mut out);
+        let stopped = node.machine().phase() == Phase::Stopped;
+        let digest = node.machine().digest().get();
+        self.history.totals.handled += 1;
+        self.mix(u64::from(id.0) ^ digest);
+        self.note_own_incarnation(id);
+        let mut end = None;
+        for event in out.drain_events() {
+            self.observe(id, &event, &mut end);
+        }
+        for effect in out.drain_effects() {
+            self.perform(id, effect);
+        }
+        self.out = out;
+        if self.config.checks.states {
+            let mut checker = std::mem::take(&mut self.checker);
+            checker.look(self, id);
+            self.checker = checker;
+        }
+        if stopped {
+            self.stopped(id, end.unwrap_or(End::NotJoined));
+        }
+    }
+
+    fn note_own_incarnation(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id.index()];
+        if let Some(node) = &process.node {
+            process.incarnation = process.incarnation.max(node.machine().me().incarnation());
+        }
+    }
+
+    fn perform(&mut self, id: ProcessId, effect: Effect) {
+        match effect {
+            Effect::Send { to, message, .. } => self.send(id, to, message),
+            Effect::SetTimer { epoch, after } => {
+                let after = self.processes[id.index()].clock.real(after);
+                self.queue.push(self.now + after, Happening::Timer { process: id, epoch });
+            }
+            Effect::Join { address, joiner } => self.ask(id, &address, joiner),
+            Effect::AnswerJoin { request, answer } => {
+                let Some(Call { asker, host }) = self.calls.get(&request) else { return };
+                let asker = self.processes[asker.index()].host;
+                if let Passage::Once(after) | Passage::Twice(after, _) = self.network.pass(*host, asker) {
+                    self.queue.push(self.now + after, Happening::Answer { request, answer: Ok(answer) });
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: ProcessId, to: MemberId, message: Message) {
+        let Some(target) = self.process_of(to) else { return };
+        let totals: &mut Totals = &mut self.history.totals;
+        totals.messages += 1;
+        totals.bytes += encoded_len(&message) as u64;
+        totals.syncs += u64::from(matches!(message, Message::Sync { .. }));
+        let (here, there) = (self.processes[from.index()].host, self.processes[target.index()].host);
+        match self.network.pass(here, there) {
+            Passage::Lost => self.history.totals.lost += 1,
+            Passage::Cut => {
+                self.history.totals.lost += 1;
+                let failure = Happening::Failure { process: from, member: to, failure: Failure::Unreachable };
+                self.queue.push(self.now + self.network.config().unreachable_after, failure);
+            }
+            Passage::Once(after) => {
+                self.queue.push(self.now + after, Happening::Message { from, to: target, message });
+            }
+            Passage::Twice(after, again) => {
+                let copy = Happening::Message { from, to: target, message: message.clone() };
+                self.queue.push(self.now + after, copy);
+                self.queue.push(self.now + again, Happening::Message { from, to: target, message });
+            }
+        }
+    }
+
+    /// What the sender notices when the process is not there any more.
+    fn not_delivered(&mut self, from: ProcessId, to: ProcessId) {
+        let (here, there) = (self.processes[from.index()].host, self.processes[to.index()].host);
+        let member = self.processes[to.index()].id;
+        let state = &self.hosts[there.index()];
+        let (failure, after) = match state.process {
+            _ if state.gone || self.network.is_cut(there, here) => {
+                (Failure::Unreachable, self.network.config().unreachable_after)
+            }
+            Some(process) => (Failure::Superseded(self.processes[process.index()].id), self.network.latency()),
+            None => (Failure::Refused, self.network.latency()),
+        };
+        self.queue.push(self.now + after, Happening::Failure { process: from, member, failure });
+    }
+
+    fn ask(&mut self, asker: ProcessId, address: &Address, joiner: Record) {
+        let Some(host) = self.by_address.get(address).copied() else { return };
+        self.requests += 1;
+        let request = RequestId::new(self.requests);
+        self.calls.insert(request, Call { asker, host });
+        let here = self.processes[asker.index()].host;
+        let limit = self.now + self.network.config().answer_timeout;
+        let silent = Err(ContactFailure::Unreachable("no answer".into()));
+        self.queue.push(limit, Happening::Answer { request, answer: silent });
+        if let Passage::Once(after) | Passage::Twice(after, _) = self.network.pass(here, host) {
+            let at = self.now + after;
+            match self.hosts[host.index()].process {
+                Some(process) => self.queue.push(at, Happening::Ask { asker: process, request, joiner }),
+                None if self.hosts[host.index()].gone => {}
+                None => self.refuse_call_at(at, request, host, here),
+            }
+        }
+    }
+
+    fn refuse_call(&mut self, request: RequestId) {
+        let Some(Call { asker, host }) = self.calls.get(&request) else { return };
+        let (host, asker) = (*host, self.processes[asker.index()].host);
+        if !self.hosts[host.index()].gone {
+            self.refuse_call_at(self.now, request, host, asker);
+        }
+    }
+
+    fn refuse_call_at(&mut self, at: Timestamp, request: RequestId, from: Host, to: Host) {
+        if !self.network.is_cut(from, to) {
+            let refused = Err(ContactFailure::Unreachable("connection refused".into()));
+            let at = at + self.network.latency();
+            self.queue.push(at, Happening::Answer { request, answer: refused });
+        }
+    }
+
+    // ---- what is seen ----
+
+    fn observe(&mut self, id: ProcessId, event: &Event, end: &mut Option<End>) {
+        match event {
+            Event::StatusChanged { member, from, to, .. } => {
+                if let Some(subject) = self.process_of(member.id) {
+                    let observation = Observation { at: self.now, observer: id, subject, from: *from, to: *to };
+                    self.checker.observed(&observation);
+                    self.history.observed(observation, self.processes[subject.index()].node.is_some());
+                }
+            }
+            Event::Quarantined { member, reason, .. } => {
+                if let Some(subject) = self.process_of(member.id) {
+                    self.buried(id, subject, *reason);
+                }
+            }
+            Event::SuspicionRefuted { member, .. } if *member == self.processes[id.index()].id => {
+                self.history.totals.refutations += 1;
+            }
+            Event::EvictionsHalted { .. } => self.history.halted += 1,
+            Event::Isolated { .. } => self.history.isolated += 1,
+            Event::Joined => self.history.joined(id, self.now),
+            Event::Evicted { .. } => *end = Some(End::Evicted),
+            Event::Left => *end = Some(End::Left),
+            _ => {}
+        }
+    }
+
+    /// A process holds another for dead; by itself, or because it was told.
+    fn buried(&mut self, observer: ProcessId, subject: ProcessId, reason: QuarantineReason) {
+        if matches!(reason, QuarantineReason::Declared { .. }) || !self.is_running(subject) {
+            return;
+        }
+        let (here, there) = (self.processes[observer.index()].host, self.processes[subject.index()].host);
+        let since = self.healthy_since(here).max(self.healthy_since(there));
+        self.history.falsely_declared(subject, self.now);
+        // Who was buried itself is about to learn it: its word counts for nothing any more.
+        if self.history.lives[observer.index()].buried.is_some() {
+            return;
+        }
+        let calm = self.now.since(since);
+        let timing = &self.config.membership;
+        let spread = (self.hosts.len() as f64).log10().max(1.0);
+        if calm > timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0) {
+            let (observer, subject) = (self.name(observer), self.name(subject));
+            let rule =
+                || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
+            self.checker.accuracy(self.now, rule);
+        }
+    }
+
+    fn stopped(&mut self, id: ProcessId, end: End) {
+        let process = &mut self.processes[id.index()];
+        process.node = None;
+        let host = process.host;
+        self.hosts[host.index()].process = None;
+        self.history.ended(id, self.now, end);
+        if let (End::Evicted | End::NotJoined, Some(after)) = (end, self.config.rejoin) {
+            self.start_later(host, after);
+        }
+    }
+
+    // ---- faults ----
+
+    fn fault(&mut self, index: usize, begins: bool) {
+        let fault = self.faults[index].clone();
+        if fault.hosts().iter().any(|host| host.index() >= self.hosts.len()) {
+            return;
+        }
+        let until = if begins { self.now + fault.duration() } else { self.now };
+        match &fault {
+            Fault::Crash(host) => {
+                self.hosts[host.index()].gone = true;
+                self.end_process(*host, End::Crashed);
+            }
+            Fault::Kill(host) => self.kill(*host),
+            Fault::Restart(host) => {
+                self.end_process(*host, End::Killed);
+                self.start_later(*host, Duration::ZERO);
+            }
+            Fault::Leave(host) => {
+                if let Some(process) = self.hosts[host.index()].process {
+                    self.feed(process, Input::Leave);
+                    self.queue.push(self.now + DRAIN, Happening::Drained(process));
+                }
+            }
+            Fault::Stall(host, _) => {
+                let state = &mut self.hosts[host.index()];
+                state.stalled_until = state.stalled_until.max(until);
+                // Measured by a task of its own, which runs behind what waits already.
+                if let (Some(process), true) = (state.process, begins) {
+                    let by = fault.duration();
+                    self.queue.push(until + Duration::from_millis(1), Happening::Lag { process, by });
+                }
+            }
+            Fault::Drift(host, rate) => {
+                let state = &mut self.hosts[host.index()];
+                state.clock.set_rate(self.now, *rate);
+                if let Some(process) = state.process {
+                    self.processes[process.index()].clock = state.clock;
+                }
+            }
+            Fault::Deaf(host, _) => self.network.set_deaf(*host, begins),
+            Fault::Mute(host, _) => self.network.set_mute(*host, begins),
+            Fault::Cut(from, to, _) => self.network.set_cut(*from, *to, begins),
+            Fault::Partition(hosts, _) => self.network.set_partition(index, begins.then_some(hosts)),
+            Fault::Loss(percent, _) => self.network.set_loss(index, begins.then_some(*percent)),
+            Fault::Duplicate(percent, _) => self.network.set_duplication(index, begins.then_some(*percent)),
+            Fault::Delay(most, _) => self.network.set_delay(index, begins.then_some(*most)),
+            Fault::Bad(host, percent) => self.network.set_bad(*host, *percent),
+            Fault::Lie(host, lie, _) => {
+                if let Some(process) = self.hosts[host.index()].process
+                    && let Some(node) = &mut self.processes[process.index()].node
+                {
+                    node.set_lie(begins.then_some(*lie));
+                }
+            }
+        }
+        self.disturb(&fault, until);
+    }
+
+    /// Who cannot be expected to be well until then.
+    fn disturb(&mut self, fault: &Fault, until: Timestamp) {
+        let forever = Timestamp::new(Duration::MAX);
+        match fault {
+            Fault::Partition(..) | Fault::Loss(..) | Fault::Delay(..) => {
+                self.disturbed_until = self.disturbed_until.max(until);
+            }
+            Fault::Stall(host, _) | Fault::Deaf(host, _) | Fault::Mute(host, _) => {
+                let state = &mut self.hosts[host.index()];
+                state.disturbed_until = state.disturbed_until.max(until);
+            }
+            Fault::Cut(from, to, _) => {
+                for host in [from, to] {
+                    let state = &mut self.hosts[host.index()];
+                    state.disturbed_until = state.disturbed_until.max(until);
+                }
+            }
+            Fault::Bad(host, _) => self.hosts[host.index()].disturbed_until = forever,
+            Fault::Crash(_)
+            | Fault::Kill(_)
+            | Fault::Restart(_)
+            | Fault::Leave(_)
+            | Fault::Drift(..)
+            | Fault::Duplicate(..)
+            | Fault::Lie(..) => {}
+        }
+    }
+
+    fn end_process(&mut self, host: Host, end: End) {
+        if let Some(id) = self.hosts[host.index()].process.take() {
+            self.processes[id.index()].node = None;
+            self.history.ended(id, self.now, end);
+        }
+    }
+
+    /// Who has a connection to a killed process sees it reset, dials again and is refused.
+    fn kill(&mut self, host: Host) {
+        let Some(id) = self.hosts[host.index()].process else { return };
+        self.end_process(host, End::Killed);
+        let member = self.processes[id.index()].id;
+        let mut peers: Vec<_> = self.running().map(|(id, _)| id).collect();
+        let (peers, _) = peers.partial_shuffle(&mut self.rng, CONNECTIONS);
+        for process in peers {
+            let peer = self.processes[process.index()].host;
+            if !self.network.is_cut(host, peer) && !self.network.is_cut(peer, host) {
+                let after = self.network.latency() + self.network.latency() + self.network.latency();
+                let failure = Happening::Failure { process: *process, member, failure: Failure::Refused };
+                self.queue.push(self.now + after, failure);
+            }
+        }
+    }
+
+    fn mix(&mut self, value: u64) {
+        let time = u64::try_from(self.now.since_origin().as_nanos()).unwrap_or(u64::MAX);
+        self.trace = (self.trace.rotate_left(5) ^ value ^ time.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .wrapping_mul(0x2545_f491_4f6c_dd1d);
+    }
+}
+
+impl Happening {
+    /// Who has to run for it.
+    const fn process(&self) -> Option<ProcessId> {
+        match self {
+            Self::Message { to: process, .. }
+            | Self::Timer { process, .. }
+            | Self::Failure { process, .. }
+            | Self::Ask { asker: process, .. }
+            | Self::Drained(process)
+            | Self::Lag { process, .. } => Some(*process),
+            Self::Answer { .. } | Self::Fault { .. } | Self::Start(_) => None,
+        }
+    }
+
+    const fn code(&self) -> u64 {
+        match self {
+            Self::Message { from, .. } => 1 | (from.0 as u64) << 8,
+            Self::Timer { .. } => 2,
+            Self::Failure { .. } => 3,
+            Self::Ask { request, .. } => 4 | request.get() << 8,
+            Self::Answer { request, .. } => 5 | request.get() << 8,
+            Self::Fault { index, .. } => 6 | (*index as u64) << 8,
+            Self::Start(host) => 7 | (host.0 as u64) << 8,
+            Self::Drained(_) => 8,
+            Self::Lag { .. } => 9,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What must hold, at every step and at rest.
+//!
+//! | rule | what | looked at |
+//! | --- | --- | --- |
+//! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
+//! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
+//! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
+//! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
+//! | M6 | who is dead or gone never lives again in a view that remembers it | at every change of a view |
+//! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
+//! | machine | the machine's own invariants | after every step, `Checks::states` |
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use gristmill_core::membership::Config;
+use gristmill_core::{MemberStatus, Timestamp};
+
+use super::engine::Simulation;
+use super::history::{Observation, ProcessId};
+use super::node::Belief;
+
+/// What is checked on the way. M6 always is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// All beliefs after every step: for small clusters.
+    pub states: bool,
+    /// That a false death is a failure. Else they are counted.
+    pub accuracy: bool,
+}
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Timestamp,
+    /// Which.
+    pub rule: &'static str,
+    /// Who and what.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} broken at {:?}: {}", self.rule, self.at, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Looks on.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    checks: Checks,
+    violation: Option<Violation>,
+    /// Observers and whom they have known to be gone, and until when they must remember it.
+    gone: BTreeMap<(ProcessId, ProcessId), Timestamp>,
+    /// How long it is remembered that one has left.
+    memory: Duration,
+    /// How long it is remembered that one is dead.
+    memory_of_dead: Duration,
+    /// By observer: what it believed last.
+    believed: Vec<Vec<Belief>>,
+    looks: u64,
+}
+
+impl Checker {
+    /// Nine tenths of what the machine promises to remember: clocks may be wrong by as much.
+    pub(crate) fn new(checks: Checks, config: &Config) -> Self {
+        let memory = config.tombstone_ttl.mul_f64(1.35);
+        let memory_of_dead = memory + config.quarantine_ttl.mul_f64(0.9);
+        Self { checks, memory, memory_of_dead, ..Self::default() }
+    }
+
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.violation.clone()
+    }
+
+    fn broken(&mut self, at: Timestamp, rule: &'static str, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { at, rule, what: what() });
+        }
+    }
+
+    pub(crate) fn accuracy(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        if self.checks.accuracy {
+            self.broken(at, "M4", what);
+        }
+    }
+
+    /// M6. Whose end was forgotten may be believed in again, until it is found out again.
+    pub(crate) fn observed(&mut self, observation: &Observation) {
+        let Observation { at, observer, subject, from, to } = *observation;
+        let is_end = |status: &MemberStatus| matches!(status, MemberStatus::Dead | MemberStatus::Removed);
+        let key = (observer, subject);
+        if from.is_some_and(|from| is_end(&from)) && !is_end(&to) {
+            self.broken(at, "M6", || format!("{observer} holds {subject} for {to}, no longer for gone"));
+        } else if to == MemberStatus::Dead {
+            self.gone.insert(key, at + self.memory_of_dead);
+        } else if to == MemberStatus::Removed {
+            self.gone.insert(key, at + self.memory);
+        } else if let Some(until) = self.gone.get(&key).filter(|until| at < **until) {
+            let early = until.since(at);
+            self.broken(at, "M6", || {
+                format!("{observer} holds {subject} for {to}, {early:?} too early to have forgotten its end")
+            });
+        }
+    }
+
+    /// M1, M2, M8 and the machine's own.
+    pub(crate) fn look(&mut self, simulation: &Simulation, observer: ProcessId) {
+        let Some(node) = &simulation.processes[observer.index()].node else { return };
+        let now = simulation.now();
+        self.looks += 1;
+        if !cfg!(debug_assertions) && self.looks.is_multiple_of(8) {
+            node.machine().check_invariants();
+        }
+        let beliefs = node.beliefs();
+        if beliefs.len() > simulation.processes.len() {
+            self.broken(now, "M8", || format!("{} knows {} members", simulation.name(observer), beliefs.len()));
+        }
+        if self.believed.len() <= observer.index() {
+            self.believed.resize(observer.index() + 1, Vec::new());
+        }
+        let before = std::mem::take(&mut self.believed[observer.index()]);
+        for (place, belief) in beliefs.iter().enumerate() {
+            let known = before.get(place).filter(|known| known.member == belief.member);
+            let known = known.or_else(|| before.iter().find(|known| known.member == belief.member));
+            if known == Some(belief) {
+                continue;
+            }
+            if let Some(known) = known.filter(|known| is_older(belief, known)) {
+                self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
+            }
+            let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
+            if written.is_none_or(|written| belief.incarnation > written) {
+                self.broken(now, "M2", || {
+                    format!("{} knows {belief:?}: written is {written:?}", simulation.name(observer))
+                });
+            }
+        }
+        self.believed[observer.index()] = beliefs;
+    }
+
+    /// M8, when nobody has ended or started for longer than anything is remembered.
+    pub(crate) fn rest(&self, simulation: &Simulation) -> Result<(), Violation> {
+        for (observer, node) in simulation.running_nodes().filter(|(_, node)| !node.machine().is_isolated()) {
+            let lives = |member| simulation.process_of(member).is_some_and(|id| simulation.is_running(id));
+            if let Some(leak) = node.beliefs().into_iter().find(|belief| !lives(belief.member)) {
+                let what = format!("{} still remembers {leak:?}", simulation.name(observer));
+                return Err(Violation { at: simulation.now(), rule: "M8", what });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_older(belief: &Belief, known: &Belief) -> bool {
+    let is_final = |belief: &Belief| matches!(belief.status, MemberStatus::Dead | MemberStatus::Removed);
+    (belief.stage, belief.incarnation) < (known.stage, known.incarnation) || (is_final(known) && !is_final(belief))
+}

@@ -1,0 +1,246 @@
+//! One history from beginning to rest, and the smallest schedule that still breaks it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use gristmill_core::Timestamp;
+use gristmill_core::membership::Config;
+
+use super::engine::{Simulation, SimulationConfig};
+use super::fault::Schedule;
+use super::history::{End, ProcessId, Totals};
+use super::invariant::{Checks, Violation};
+use super::network::NetworkConfig;
+use super::node::Bug;
+use super::schedule::{SPARE, random};
+
+/// One random history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Of everything that is random.
+    pub seed: u64,
+    /// Hosts at the beginning.
+    pub hosts: usize,
+    /// What goes wrong.
+    pub schedule: Schedule,
+    /// What is wrong with the processes.
+    pub bug: Option<Bug>,
+}
+
+/// How it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was broken, if anything.
+    pub violation: Option<Violation>,
+    /// How long after the last fault all views were equal and right.
+    pub settled_after: Option<Duration>,
+    /// Over all that happened.
+    pub trace: u64,
+    /// What was sent.
+    pub totals: Totals,
+    /// How many processes learned that they were held for dead.
+    pub evicted: usize,
+}
+
+impl Trial {
+    /// The history of this seed.
+    #[must_use]
+    pub fn random(seed: u64, most_hosts: usize) -> Self {
+        let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
+        Self { seed, hosts, schedule, bug: None }
+    }
+
+    /// The profile of all trials: the fast one, so that forgetting is part of the history.
+    fn timing() -> Config {
+        Config::test()
+    }
+
+    /// How long it may take after the last fault until all agree, C(N): a suspicion at its longest, whatever halves of a
+    /// partition must forget of each other, two rounds of contacts, and forming anew by the last of the seeds.
+    #[must_use]
+    pub fn bound(&self) -> Duration {
+        let config = Self::timing();
+        let hosts = u32::try_from(self.hosts + SPARE).unwrap_or(u32::MAX);
+        let suspicion = config.probe_interval * config.suspicion_multiplier * 6;
+        let memory = config.quarantine_ttl + config.tombstone_ttl * 3 / 2;
+        config.probe_interval * hosts
+            + suspicion
+            + memory
+            + config.contact_interval * 2
+            + config.form_after * hosts
+            + config.join_timeout
+    }
+
+    fn config(&self) -> SimulationConfig {
+        let membership = Self::timing();
+        SimulationConfig {
+            spare: SPARE,
+            network: NetworkConfig {
+                unreachable_after: membership.probe_interval * 3,
+                answer_timeout: membership.probe_interval * 2,
+                ..NetworkConfig::default()
+            },
+            rejoin: Some(membership.probe_interval * 5),
+            seeds: self.hosts + SPARE,
+            checks: Checks { states: true, accuracy: true },
+            bug: self.bug,
+            membership,
+            ..SimulationConfig::new(self.hosts, self.seed)
+        }
+    }
+
+    /// Runs it. A machine that panics has broken its own invariants.
+    #[must_use]
+    pub fn run(&self) -> Outcome {
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_uncaught()));
+        run.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let what = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into();
+            Outcome {
+                violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
+                settled_after: None,
+                trace: 0,
+                totals: Totals::default(),
+                evicted: 0,
+            }
+        })
+    }
+
+    /// What was seen in it, a line for each change of a view, start and end.
+    #[must_use]
+    pub fn story(&self) -> Vec<String> {
+        let mut simulation = Simulation::new(self.config());
+        simulation.keep_observations();
+        simulation.schedule(&self.schedule);
+        let broken = self.drive(&mut simulation, &mut None).err().map(|broken| (broken.at, broken.to_string()));
+        let mut lines: Vec<(Timestamp, String)> = Vec::new();
+        for (number, life) in (0_u32..).zip(&simulation.history().lives) {
+            let name = simulation.name(ProcessId(number));
+            lines.push((life.started, format!("{name} starts")));
+            lines.extend(life.joined.map(|at| (at, format!("{name} has joined"))));
+            lines.extend(life.ended.map(|(at, how)| (at, format!("{name} ends: {how:?}"))));
+        }
+        for seen in simulation.history().observations() {
+            let from = seen.from.map_or_else(String::new, |from| format!(", no longer {from}"));
+            let (observer, subject) = (simulation.name(seen.observer), simulation.name(seen.subject));
+            lines.push((seen.at, format!("{observer} holds {subject} for {}{from}", seen.to)));
+        }
+        lines.extend(self.schedule.0.iter().map(|(at, fault)| (*at, format!("fault: {fault}"))));
+        lines.extend(broken);
+        lines.sort_by_key(|(at, _)| *at);
+        lines.into_iter().map(|(at, line)| format!("{:>9.3} {line}", at.since_origin().as_secs_f64())).collect()
+    }
+
+    fn run_uncaught(&self) -> Outcome {
+        let mut simulation = Simulation::new(self.config());
+        simulation.schedule(&self.schedule);
+        let mut settled_after = None;
+        let violation = self.drive(&mut simulation, &mut settled_after).err();
+        Outcome {
+            violation,
+            settled_after,
+            trace: simulation.trace_hash(),
+            totals: simulation.history().totals,
+            evicted: simulation.history().ended_so(End::Evicted),
+        }
+    }
+
+    fn drive(&self, simulation: &mut Simulation, settled_after: &mut Option<Duration>) -> Result<(), Violation> {
+        let config = Self::timing();
+        let end = self.schedule.end();
+        simulation.run_until(end)?;
+        let agreed = simulation.run_until_agreed(end + self.bound(), config.gossip_interval)?;
+        let Some(agreed) = agreed else {
+            let what = simulation.agreed().err().unwrap_or_default();
+            return Err(Violation { at: simulation.now(), rule: "M5", what });
+        };
+        *settled_after = Some(agreed.since(end));
+        // Nothing may stir any more, and after the longest memory nothing may be left.
+        let forgotten = config.quarantine_ttl + config.tombstone_ttl * 2;
+        let rest = simulation.now() + forgotten;
+        simulation.run_until(rest)?;
+        if let Err(what) = simulation.agreed() {
+            return Err(Violation { at: simulation.now(), rule: "M5", what: format!("no longer: {what}") });
+        }
+        simulation.check_rest()
+    }
+
+    /// The smallest trial found that breaks the same rule: with fewer faults, shorter ones, fewer hosts.
+    #[must_use]
+    pub fn shrink(&self) -> Self {
+        let Some(violation) = self.run().violation else { return self.clone() };
+        let mut best = self.clone();
+        loop {
+            let smaller =
+                best.smaller().find(|trial| trial.run().violation.is_some_and(|one| one.rule == violation.rule));
+            match smaller {
+                Some(smaller) => best = smaller,
+                None => return best,
+            }
+        }
+    }
+
+    fn smaller(&self) -> impl Iterator<Item = Self> + '_ {
+        let with = |schedule: Schedule| Self { schedule, ..self.clone() };
+        let count = self.schedule.0.len();
+        let halves = [0..count / 2, count / 2..count].into_iter().filter(move |_| count > 3);
+        let without_half = halves.map(move |half| {
+            let kept = self.schedule.0.iter().enumerate().filter(|(place, _)| !half.contains(place));
+            with(kept.map(|(_, fault)| fault.clone()).collect())
+        });
+        let without_one = (0..count).map(move |place| {
+            let mut schedule = self.schedule.clone();
+            schedule.0.remove(place);
+            with(schedule)
+        });
+        let shorter = (0..count).filter_map(move |place| {
+            let mut schedule = self.schedule.clone();
+            let (_, fault) = schedule.0.get_mut(place)?;
+            let half = Duration::from_millis(u64::try_from(fault.duration().as_millis() / 2).ok()?);
+            fault.set_duration(half);
+            (half > Self::timing().probe_timeout).then(|| with(schedule))
+        });
+        let highest = self.schedule.0.iter().flat_map(|(_, fault)| fault.hosts()).max().map_or(0, |host| host.index());
+        let fewer =
+            (self.hosts > 2 && highest + 1 < self.hosts).then(|| Self { hosts: self.hosts - 1, ..self.clone() });
+        without_half.chain(without_one).chain(fewer).chain(shorter)
+    }
+}
+
+/// How many histories of a range of seeds went how.
+#[derive(Debug, Default)]
+pub struct Campaign {
+    /// Histories run.
+    pub trials: u64,
+    /// What was broken, by seed.
+    pub failures: Vec<(u64, Violation)>,
+    /// How long agreement took.
+    pub settled: Vec<Duration>,
+    /// Processes that were evicted.
+    pub evicted: u64,
+}
+
+impl Campaign {
+    /// Runs the histories of these seeds, with this defect, and calls `each` after each.
+    pub fn run(
+        seeds: std::ops::Range<u64>,
+        most_hosts: usize,
+        bug: Option<Bug>,
+        mut each: impl FnMut(&Self) -> bool,
+    ) -> Self {
+        let mut campaign = Self::default();
+        for seed in seeds {
+            let outcome = Trial { bug, ..Trial::random(seed, most_hosts) }.run();
+            campaign.trials += 1;
+            campaign.evicted += outcome.evicted as u64;
+            campaign.settled.extend(outcome.settled_after);
+            if let Some(violation) = outcome.violation {
+                campaign.failures.push((seed, violation));
+            }
+            if !each(&campaign) {
+                break;
+            }
+        }
+        campaign
+    }
+}

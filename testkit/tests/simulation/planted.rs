@@ -1,0 +1,24 @@
+//! Each checker finds the defect that was planted for it.
+
+use gristmill_testkit::simulation::{Bug, Trial};
+
+/// How many histories it takes until the defect breaks something that holds without it, and what.
+fn found(bug: Bug) -> Option<(u64, &'static str)> {
+    (0..1000).find_map(|seed| {
+        let clean = Trial::random(seed, 8);
+        let violation = Trial { bug: Some(bug), ..clean.clone() }.run().violation?;
+        clean.run().violation.is_none().then_some((seed + 1, violation.rule))
+    })
+}
+
+#[test]
+fn every_planted_defect_is_found_within_a_thousand_histories() {
+    // A defect may break a machine's own assertions first: that is found, too, and need not be told.
+    std::panic::set_hook(Box::new(|_| {}));
+    let found: Vec<_> = Bug::ALL.into_iter().map(|bug| (bug, found(bug))).collect();
+    let _ = std::panic::take_hook();
+    for (bug, by) in &found {
+        println!("{bug:?}: {by:?}");
+    }
+    assert!(found.iter().all(|(_, by)| by.is_some()), "{found:?}");
+}
