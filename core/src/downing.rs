@@ -144,6 +144,8 @@ pub enum Event {
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     standing: Standing,
+    /// When this node first heard of it, if it was dead by then: others have judged it, and it was never on this side.
+    inherited: Option<Timestamp>,
     /// Polls without an answer since.
     asked: u8,
     /// Its host says that its process has ended.
@@ -160,8 +162,13 @@ impl Peer {
         self.refused || matches!(self.standing, Standing::Gone)
     }
 
+    /// Whether it is on some side.
+    const fn counts(self) -> bool {
+        !self.is_gone() && self.inherited.is_none()
+    }
+
     const fn is_unreachable(self) -> bool {
-        !self.is_gone() && matches!(self.standing, Standing::Suspect | Standing::Dead)
+        self.counts() && matches!(self.standing, Standing::Suspect | Standing::Dead)
     }
 
     const fn does_not_answer(self) -> bool {
@@ -279,6 +286,7 @@ impl Downing {
             self.poll(now, out);
         }
         self.take_over(now, out);
+        self.settle_inheritance(now, out);
         if !self.fenced
             && let Some(timer) = self.alarm.wake_at(now, self.next_deadline(now))
         {
@@ -323,14 +331,18 @@ impl Downing {
         }
         let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
-            let new = Peer { standing, asked: 0, refused: false, vouched: false, vouched_at: now };
+            let inherited = (standing == Standing::Dead).then_some(now);
+            let new = Peer { standing, inherited, asked: 0, refused: false, vouched: false, vouched_at: now };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
             } else if standing == Standing::Suspect {
                 peer.vouched = false;
             }
-            peer.standing = standing;
+            // Whose successor is dead too has still ended.
+            if (peer.standing, standing) != (Standing::Gone, Standing::Dead) {
+                peer.standing = standing;
+            }
         }
         // Who is forgotten by the membership is forgotten here, unless nobody has decided about it.
         let released = &self.released;
@@ -349,7 +361,7 @@ impl Downing {
             self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
             self.unreachable = unreachable;
         }
-        let mut view = self.chosen(|peer| !peer.is_gone());
+        let mut view = self.chosen(|peer| peer.counts());
         view.insert(self.me);
         if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
             if view != self.latest {
@@ -418,10 +430,25 @@ impl Downing {
         }
     }
 
+    /// Releases those who were dead already when this node heard of them, when the others must have done so.
+    fn settle_inheritance(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.fenced || self.losing_since.is_some() {
+            return;
+        }
+        let (at_once, patience) = (self.config.strategy == Strategy::Off, self.pace().takeover(self.latest.len()));
+        let waited = |since| at_once || now.since(since) >= patience;
+        let due = |peer: &Peer| !peer.is_gone() && peer.inherited.is_some_and(waited);
+        let members: Vec<_> = self.chosen(due).into_iter().collect();
+        if !members.is_empty() {
+            self.forget(&members);
+            out.effect(Effect::Release { members });
+        }
+    }
+
     fn decide(&mut self, at: Timestamp, cause: Cause, chosen: Side, lost: &BTreeSet<MemberId>, out: &mut Outbox) {
         let list = |set: &BTreeSet<MemberId>| set.iter().copied().collect::<Vec<_>>();
         let is_indirect = |peer: &Peer| peer.does_not_answer() && peer.vouched;
-        let mut here = self.chosen(|peer| !peer.is_gone());
+        let mut here = self.chosen(|peer| peer.counts());
         here.insert(self.me);
         let decision = DowningDecision {
             at,
@@ -508,7 +535,9 @@ impl Downing {
         let waits = !self.unreachable.is_empty() && !self.decides_at_once();
         let releases = waits.then(|| self.changed_at + pace.takeover(size));
         let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
-        let deadlines = [self.poll_at, quiet, settles, fences, releases, unstable];
+        let inherited = self.peers.iter().filter(|(id, peer)| !peer.is_gone() && !self.released.contains(id));
+        let inherited = inherited.filter_map(|(_, peer)| peer.inherited).min().map(|at| at + pace.takeover(size));
+        let deadlines = [self.poll_at, quiet, settles, fences, releases, unstable, inherited];
         deadlines.into_iter().flatten().filter(|at| *at > now).min()
     }
 

@@ -179,6 +179,28 @@ fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
 }
 
 #[test]
+fn who_has_ended_has_ended_even_when_its_successor_is_dead_too() {
+    let mut machine = Machine::settled(Config::default(), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Dead)]);
+    machine.observe(10_100, 5, &[(4, Standing::Gone)]);
+    machine.observe(10_200, 5, &[(4, Standing::Dead), (5, Standing::Dead)]);
+    assert!(!machine.downing.holds(id(4)) && machine.downing.holds(id(5)));
+}
+
+#[test]
+fn whom_a_node_never_knew_alive_is_held_for_a_takeover_and_counts_on_no_side() {
+    let mut machine = Machine::settled(Config::default(), 1);
+    machine.observe(10_000, 5, &[(3, Standing::Dead), (4, Standing::Dead), (5, Standing::Dead)]);
+    assert!(machine.downing.holds(id(3)), "those who know may not have released it");
+    machine.run(10_000, 18_000, 5, &[3, 4, 5]);
+    assert_eq!(machine.effects(), []);
+    machine.run(18_500, 60_000, 5, &[3, 4, 5]);
+    assert_eq!(machine.effects(), [Effect::Release { members: vec![id(3), id(4), id(5)] }]);
+    assert!(!machine.downing.holds(id(3)) && !machine.downing.is_fenced());
+    assert_eq!(machine.decisions(), [], "nothing was to be decided");
+}
+
+#[test]
 fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(5, Standing::Suspect)]);

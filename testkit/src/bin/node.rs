@@ -1,8 +1,8 @@
 //! One node in a process of its own, driven by lines. The end-to-end tests run clusters of these.
 //!
 //! ```text
-//! node [--listen HOST:PORT] [--seed HOST:PORT]… [--cluster NAME] [--secret TEXT] [--profile lan|test]
-//!      [--kind NAME]… [--client]
+//! node [--listen HOST:PORT] [--seed HOST:PORT]… [--cluster NAME] [--secret TEXT] [--profile lan|fast|test]
+//!      [--kind NAME]… [--client] [--rejoin]
 //! ```
 //!
 //! A line on stdin is `TAG COMMAND`; its answer on stdout is `TAG ok …` or `TAG err …`. Commands run side by side, so
@@ -13,6 +13,7 @@
 //! | `* started ADDRESS ID` | it has joined; the address of a client is `-` |
 //! | `* failed REASON` | it did not start |
 //! | `* event WHAT …` | see [`line_of`] |
+//! | `* saw OBSERVATION` | the same as an [`Observation`], where there is one |
 //! | `* message TOPIC TEXT` | something was published to a topic that it subscribes to |
 //! | `* napping IDENTITY` | a grain has begun to sleep |
 //!
@@ -27,6 +28,7 @@
 //! | `count KIND` | `ADDRESS=GRAINS…`, sorted: what the members say of themselves |
 //! | `metrics` | everything it has counted |
 //! | `subscribe TOPIC` | nothing |
+//! | `clock` | seconds since 1970, as this process sees it |
 //! | `publish TOPIC TEXT` | `SENT DELIVERED`: numbers of subscribing nodes |
 //! | `leave` | nothing; it has left in order, and its port is free |
 //!
@@ -35,13 +37,19 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::BufRead as _;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use gristmill::{
     Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, EventStream, Grain, GrainContext,
-    GrainError, Kind, Member, Reply, Shutdown, StartError, Timing, TransportConfig,
+    GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, Timing, TransportConfig,
 };
+use gristmill_core::membership;
+use gristmill_testkit::Observation;
 use tokio::sync::mpsc;
+
+/// Events that may wait to be printed.
+const EVENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1 << 16);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -123,6 +131,7 @@ async fn obey(cluster: &Cluster, context: &ClusterContext, command: &str) -> Res
             };
             Ok(sorted(topology.members().iter().map(count)))
         }
+        "clock" => Ok(seconds_since_1970().to_string()),
         "metrics" => Ok(format!("{:?}", context.metrics()?)),
         "subscribe" => {
             let topic = word()?.to_owned();
@@ -165,6 +174,9 @@ async fn say(
 async fn tell(mut events: EventStream) {
     while let Some(event) = events.next().await {
         println!("* event {}", line_of(&event));
+        if let Some(seen) = Observation::of(&event) {
+            println!("* saw {seen}");
+        }
     }
 }
 
@@ -184,6 +196,11 @@ fn line_of(event: &ClusterEvent) -> String {
         ClusterEvent::MemberQuarantined { member, reason, .. } => format!("quarantined {} {reason}", member.address),
         other => format!("{other:?}"),
     }
+}
+
+/// By the wall clock, which tests turn and nothing else looks at.
+fn seconds_since_1970() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn sorted(items: impl Iterator<Item = impl ToString>) -> String {
@@ -212,6 +229,7 @@ struct Options {
     profile: String,
     kinds: Vec<String>,
     client: bool,
+    rejoin: bool,
 }
 
 impl Options {
@@ -224,6 +242,7 @@ impl Options {
             profile: "lan".into(),
             kinds: Vec::new(),
             client: false,
+            rejoin: false,
         };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -235,6 +254,7 @@ impl Options {
                 "--profile" => options.profile = value()?,
                 "--kind" => options.kinds.push(value()?),
                 "--client" => options.client = true,
+                "--rejoin" => options.rejoin = true,
                 _ => return Err(format!("no such flag: {flag}").into()),
             }
         }
@@ -244,6 +264,7 @@ impl Options {
     fn config(self) -> Result<ClusterConfig, Failure> {
         let (timing, transport) = match self.profile.as_str() {
             "lan" => (Timing::lan(), TransportConfig::lan()),
+            "fast" => (fast(), TransportConfig::lan()),
             "test" => (Timing::test(), TransportConfig::test()),
             other => return Err(format!("no such profile: {other}").into()),
         };
@@ -251,7 +272,11 @@ impl Options {
             .listen(self.listen)
             .seeds(self.seeds)
             .timing(timing)
+            .event_buffer(EVENTS)
             .transport(transport);
+        if self.rejoin {
+            builder = builder.on_eviction(OnEviction::Rejoin);
+        }
         if let Some(secret) = self.secret {
             builder = builder.secret(secret);
         }
@@ -260,6 +285,13 @@ impl Options {
         }
         Ok(builder.build()?)
     }
+}
+
+/// Fast to notice, but on a network and for processes that may be slow for a moment. Partitions heal as fast as tests
+/// want it.
+fn fast() -> Timing {
+    let membership = membership::Config { contact_interval: Duration::from_secs(1), ..membership::Config::fast_lan() };
+    Timing { membership, rediscovery: Duration::from_secs(1), ..Timing::lan() }
 }
 
 /// Counts its turns, so that a test sees whether it is still the same activation.

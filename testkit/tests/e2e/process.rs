@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Far above what anything here takes, also on a machine that is busy with other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The node's program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_node");
+
 /// Between two questions, when a condition is asked for.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -32,13 +35,20 @@ struct Output {
 #[derive(Default)]
 struct Lines {
     seen: Vec<String>,
+    /// When each of them came.
+    came: Vec<Instant>,
     ended: bool,
 }
 
 impl Node {
     /// Starts a process, and does not wait for it to join.
     pub(crate) fn spawn(name: &str, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_node"))
+        Self::launch(name, Command::new(PROGRAM), flags)
+    }
+
+    /// Starts a process by a command that runs [`PROGRAM`], and adds the flags to it.
+    pub(crate) fn launch(name: &str, mut command: Command, flags: &[&str]) -> Self {
+        let mut child = command
             .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -134,6 +144,13 @@ impl Node {
         self.output.lines.lock().unwrap().seen.clone()
     }
 
+    /// All that it has told so far, and when each line came.
+    #[allow(dead_code, reason = "the tests on hosts of their own need it")]
+    pub(crate) fn timed_lines(&self) -> Vec<(Instant, String)> {
+        let lines = self.output.lines.lock().unwrap();
+        lines.came.iter().copied().zip(lines.seen.iter().cloned()).collect()
+    }
+
     /// The first line for which `pick` has a value, past or future.
     pub(crate) fn line<T>(&self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
@@ -224,7 +241,10 @@ impl Drop for Node {
 fn collect(from: impl Read + Send + 'static, output: Arc<Output>, prefix: &'static str, is_last: bool) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
-            output.lines.lock().unwrap().seen.push(format!("{prefix}{line}"));
+            let mut lines = output.lines.lock().unwrap();
+            lines.seen.push(format!("{prefix}{line}"));
+            lines.came.push(Instant::now());
+            drop(lines);
             output.changed.notify_all();
         }
         if is_last {

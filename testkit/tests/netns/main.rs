@@ -1,0 +1,28 @@
+//! Whole nodes as processes on hosts of their own, in network namespaces, between which packets are dropped.
+//!
+//! It takes root, `ip` and `nft`; where one is missing, each test prints `skipped: …` with the reason, and passes. Every
+//! test reads what all nodes have told as one history and checks it, besides what the test itself is about.
+//!
+//! A wait for a time is here the length of a fault. Everything else waits for a condition.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test may fail where it stands
+
+mod cluster;
+mod cutting;
+mod lab;
+mod stalling;
+mod vanishing;
+
+#[allow(dead_code, reason = "the end-to-end tests need more of it")]
+#[path = "../e2e/process.rs"]
+mod process;
+
+use cluster::Cluster;
+use lab::Lab;
+
+/// Runs a test on a cluster with one node on each of so many hosts, or says why it cannot.
+fn on_hosts(hosts: usize, flags: &[&str], test: impl FnOnce(&mut Cluster)) {
+    match Lab::set_up(hosts) {
+        Ok(lab) => test(&mut Cluster::start(lab, hosts, flags)),
+        Err(why) => println!("skipped: no network namespaces: {why}"),
+    }
+}
