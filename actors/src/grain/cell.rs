@@ -4,6 +4,11 @@
 //! the grain at rest: a call that is answered at once costs no task switch. Only kinds whose turns are [`Brief`] are
 //! lent to callers, since nothing else of the caller's task runs meanwhile.
 
+mod lending;
+mod mailbox;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -21,6 +26,7 @@ use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
 use tokio::task::AbortHandle;
 
+use self::mailbox::{Answers, Batch, drop_quietly};
 use crate::grain::brief::Nested;
 use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::{KindSettings, OnPanic};
@@ -38,9 +44,6 @@ const BURSTS: u8 = 2;
 
 /// The same of a grain whose turns are brief.
 const BRIEF_TURN_BUDGET: u32 = 1_024;
-
-/// How often a caller looks again whether another one has given the grain back; each time it spins twice as long.
-const PATIENCE: u32 = 7;
 
 /// Answers of brief turns that are held back until the grain is free again, at most.
 const HELD_BACK: usize = 256;
@@ -255,14 +258,12 @@ impl<G: Grain> Cell<G> {
                     done
                 })
                 .await;
-                if reply.is_wanted() {
-                    answers.0.push((reply, outcome));
-                }
+                let held_back = answers.hold(reply, outcome);
                 if self.is_fatal(end) {
                     return End::Left(DeactivationReason::Panicked);
                 }
                 let brief = self.settings.brief.holds();
-                if !brief || answers.0.len() >= HELD_BACK {
+                if !brief || held_back >= HELD_BACK {
                     answers.send();
                 }
                 turns = turns.wrapping_add(1);
@@ -372,70 +373,6 @@ impl<G: Grain> Cell<G> {
         let (life, cell) = (inner.lives, Arc::clone(&this));
         drop(guard);
         this.spawn(life, async move { cell.run().await });
-    }
-
-    /// Takes the grain for one turn in the caller's task, if nobody is before him. While another caller has it, that is
-    /// waited for: a brief turn is over sooner than a task is woken.
-    fn lend(&self) -> Option<(Arc<Self>, Box<G>)> {
-        let this = self.this.upgrade()?;
-        for patience in 0..PATIENCE {
-            let mut inner = self.lock();
-            if !inner.queue.is_empty() || inner.stopped || matches!(inner.order, Order::Drain(_)) {
-                return None;
-            }
-            match std::mem::replace(&mut inner.life, Life::Lent) {
-                Life::Resting(grain) => return Some((this, grain)),
-                Life::Lent => {}
-                other => {
-                    inner.life = other;
-                    return None;
-                }
-            }
-            drop(inner);
-            (0..1_u32 << patience).for_each(|_| std::hint::spin_loop());
-        }
-        None
-    }
-
-    /// Runs one turn of the lent grain, as far as it goes without waiting.
-    fn turn_lent(
-        &self,
-        (cell, grain): (Arc<Self>, Box<G>),
-        envelope: Envelope,
-        reply: &mut dyn FnMut() -> ReplyTo,
-    ) -> Option<Outcome> {
-        self.is_in_use();
-        let mut turn: BoxFuture<'static, _> = Box::pin(async move {
-            let mut grain = grain;
-            let (outcome, end) = cell.turn(&mut grain, &envelope).await;
-            (grain, outcome, end)
-        });
-        // Whatever it waits for is told of the real waker when its task polls it again, at once.
-        let Poll::Ready((grain, outcome, end)) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-            let reply = reply();
-            let mut inner = self.lock();
-            if inner.stopped {
-                drop(inner);
-                drop_quietly(turn);
-                self.release(End::Cut, true);
-                // The reply, dropped, says that the outcome is unknown.
-                return None;
-            }
-            inner.life = Life::Unfinished(Box::new(Unfinished { turn, reply }));
-            self.wake(inner);
-            return None;
-        };
-        let mut inner = self.lock();
-        let fatal = self.is_fatal(end);
-        if inner.stopped || fatal {
-            drop(inner);
-            drop_quietly(grain);
-            self.release(if fatal { End::Left(DeactivationReason::Panicked) } else { End::Cut }, true);
-        } else {
-            inner.life = Life::Resting(grain);
-            self.wake_for_work(inner);
-        }
-        Some(outcome)
     }
 
     /// Ends the activation, gives what is queued back to its callers, and reports. Who has the grain has dropped it; while
@@ -624,42 +561,3 @@ impl<G: Grain> Drop for Leaving<G> {
         }
     }
 }
-
-/// Answers of turns that are over, held back so that the grain is free before their callers wake up, who then find it at
-/// rest. Sent before the task waits for anything, and when it ends.
-#[derive(Default)]
-struct Answers(Vec<(ReplyTo, Outcome)>);
-
-impl Answers {
-    fn send(&mut self) {
-        if !self.0.is_empty() {
-            std::mem::take(&mut self.0).into_iter().for_each(|(reply, outcome)| reply.send(outcome));
-        }
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        self.send();
-    }
-}
-
-/// Drops a grain where its panic would be somebody else's.
-fn drop_quietly<T>(grain: T) {
-    if std::panic::catch_unwind(AssertUnwindSafe(|| drop(grain))).is_err() {
-        tracing::warn!("a grain panicked while it was dropped");
-    }
-}
-
-/// Messages that wait. Dropped, they did surely not run, and their callers are told so.
-#[derive(Default)]
-struct Batch(VecDeque<Envelope>);
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(|envelope| envelope.reply.not_delivered(NotDeliveredReason::Stopping));
-    }
-}
-
-#[cfg(test)]
-mod tests;
