@@ -10,7 +10,7 @@ const NODES: usize = 5;
 const FAULTS: usize = 6;
 
 /// Schedules, unless the variable `SCHEDULES` says otherwise.
-const SCHEDULES: u64 = 3;
+const SCHEDULES: u64 = 2;
 
 // proves M1, M5, M6: whatever has happened, and in whatever order
 #[test]

@@ -252,7 +252,7 @@ async fn run(
     shared.running.lock().unwrap().insert(host, Running { name: name.clone(), context: context.clone() });
     let mut turn = 0_usize;
     loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         if !*shared.calling.lock().unwrap() {
             continue;
         }
