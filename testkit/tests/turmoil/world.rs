@@ -178,6 +178,18 @@ impl World {
         );
     }
 
+    /// Whether the process on a host runs, serves nothing, and waits for others to join them again.
+    pub(crate) fn waits(&self, number: usize) -> bool {
+        let is_turn = |seen: &Observation| {
+            matches!(seen, Observation::Fenced(_) | Observation::Started(_) | Observation::Rejoined { .. })
+        };
+        self.runs(number) && {
+            let (name, history) = (self.name(number), self.shared.history.lock().unwrap());
+            let last = history.of(&name).rev().find(|entry| is_turn(&entry.seen));
+            last.is_some_and(|entry| matches!(entry.seen, Observation::Fenced(_)))
+        }
+    }
+
     /// Lets time pass until these, and no others, are what each of them sees and has told as the topology.
     pub(crate) fn agree(&mut self, numbers: &[usize]) {
         self.eventually(&format!("{numbers:?} agree"), |world| {
