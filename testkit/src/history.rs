@@ -16,7 +16,7 @@
 //! let mut history = History::new();
 //! let status: Observation = "status 00000000000000000000000000000002 b:1 suspect dead".parse().unwrap();
 //! history.record(Duration::from_secs(3), "a", status);
-//! history.is_monotone().unwrap();
+//! history.is_monotone(Duration::MAX).unwrap();
 //! history.nobody_was_buried_alive([MemberId::new(1)]).unwrap();
 //! assert!(history.nobody_was_buried_alive([MemberId::new(2)]).is_err());
 //! ```
@@ -73,10 +73,12 @@ impl History {
 
     /// M1, M6: on each node a member only moves on. Nobody is joining again, who is dead or removed stays so, and who is
     /// gone from a node's topology never comes back to it under the same id. No topology has two members at one address.
+    /// Where both sides of a partition go on they meet again when each has forgotten the other: `forgotten_after` its
+    /// removal at the earliest.
     ///
     /// # Errors
     /// The first entry that breaks this.
-    pub fn is_monotone(&self) -> Result<(), Violation> {
+    pub fn is_monotone(&self, forgotten_after: Duration) -> Result<(), Violation> {
         // None between two lives, when parts of both may have something to tell.
         let mut views = BTreeMap::<&str, Option<View>>::new();
         for entry in &self.entries {
@@ -86,7 +88,7 @@ impl History {
                 Observation::Fenced(_) | Observation::Ended => *view = None,
                 _ => {}
             }
-            let broken = view.as_mut().map_or(Ok(()), |view| view.follow(&entry.seen));
+            let broken = view.as_mut().map_or(Ok(()), |view| view.follow(entry, forgotten_after));
             broken.map_err(|what| Violation::new(Rule::Monotone, format!("{what}: {entry}")))?;
         }
         Ok(())
@@ -232,17 +234,24 @@ impl fmt::Display for Entry {
 /// What one node has made of the others so far, in one life.
 #[derive(Debug, Default)]
 struct View {
-    statuses: BTreeMap<MemberId, MemberStatus>,
+    statuses: BTreeMap<MemberId, (Duration, MemberStatus)>,
     present: BTreeSet<MemberId>,
     gone: BTreeSet<MemberId>,
 }
 
 impl View {
-    fn follow(&mut self, seen: &Observation) -> Result<(), &'static str> {
-        match seen {
+    fn follow(&mut self, entry: &Entry, forgotten_after: Duration) -> Result<(), &'static str> {
+        match &entry.seen {
             Observation::Status { member, from, to, .. } => {
-                let last = self.statuses.insert(*member, *to);
-                match (last, to) {
+                let mut last = self.statuses.insert(*member, (entry.at, *to));
+                let is_forgotten = |(since, last): (Duration, MemberStatus)| {
+                    last == MemberStatus::Removed && from.is_none() && entry.at.saturating_sub(since) >= forgotten_after
+                };
+                if last.is_some_and(is_forgotten) {
+                    self.gone.remove(member);
+                    last = None;
+                }
+                match (last.map(|(_, last)| last), to) {
                     (Some(MemberStatus::Removed), _) => Err("who was removed has changed"),
                     (Some(MemberStatus::Dead), to) if *to != MemberStatus::Removed => Err("who was dead is back"),
                     (Some(_), MemberStatus::Joining) => Err("who was known is joining again"),

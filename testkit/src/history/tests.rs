@@ -40,7 +40,7 @@ fn a_life_as_it_should_be_breaks_no_rule() {
         "9 a status 2 b:1 dead removed",
         "9 a topology 00000000000000cc 1=a:1 3=b:1",
     ]);
-    assert_eq!(history.is_monotone(), Ok(()));
+    assert_eq!(history.is_monotone(Duration::MAX), Ok(()));
     assert_eq!(history.nobody_was_buried_alive([A]), Ok(()));
     assert_eq!(history.learned("a", B, Duration::from_secs(2)), Some(Duration::from_secs(6)));
 }
@@ -49,11 +49,11 @@ fn a_life_as_it_should_be_breaks_no_rule() {
 fn who_comes_back_from_the_dead_is_seen() {
     let dead = "1 a status 2 b:1 up dead";
     for then in ["2 a status 2 b:1 dead up", "2 a status 2 b:1 - joining", "2 a status 2 b:1 suspect removed"] {
-        assert_eq!(broken(history(&[dead, then]).is_monotone()), Rule::Monotone, "{then}");
+        assert_eq!(broken(history(&[dead, then]).is_monotone(Duration::MAX)), Rule::Monotone, "{then}");
     }
     let topologies = ["1 a topology aa 1=a:1 2=b:1", "2 a topology bb 1=a:1", "3 a topology aa 1=a:1 2=b:1"];
-    assert_eq!(broken(history(&topologies).is_monotone()), Rule::Monotone);
-    assert_eq!(broken(history(&["1 a topology aa 1=b:1 2=b:1"]).is_monotone()), Rule::Monotone);
+    assert_eq!(broken(history(&topologies).is_monotone(Duration::MAX)), Rule::Monotone);
+    assert_eq!(broken(history(&["1 a topology aa 1=b:1 2=b:1"]).is_monotone(Duration::MAX)), Rule::Monotone);
 }
 
 #[test]
@@ -61,9 +61,23 @@ fn another_life_of_a_node_remembers_nothing_of_the_one_before() {
     let dead = "1 a status 2 b:1 up dead";
     let both =
         history(&[dead, "2 a fenced 1", "2 a status 3 c:1 up suspect", "3 a rejoined 1 4", "4 a status 2 b:1 - up"]);
-    assert_eq!(both.is_monotone(), Ok(()));
+    assert_eq!(both.is_monotone(Duration::MAX), Ok(()));
     let same = history(&["3 a rejoined 1 4", dead, "4 a status 2 b:1 - up"]);
-    assert_eq!(broken(same.is_monotone()), Rule::Monotone);
+    assert_eq!(broken(same.is_monotone(Duration::MAX)), Rule::Monotone);
+}
+
+#[test]
+fn who_was_removed_may_be_met_again_when_it_is_forgotten() {
+    let met = history(&[
+        "1 a topology aa 1=a:1 2=b:1",
+        "1 a status 2 b:1 up dead",
+        "1 a topology bb 1=a:1",
+        "2 a status 2 b:1 dead removed",
+        "9 a status 2 b:1 - up",
+        "9 a topology aa 1=a:1 2=b:1",
+    ]);
+    assert_eq!(met.is_monotone(Duration::from_secs(7)), Ok(()));
+    assert_eq!(broken(met.is_monotone(Duration::from_secs(8))), Rule::Monotone);
 }
 
 #[test]
