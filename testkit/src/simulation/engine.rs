@@ -198,7 +198,7 @@ impl Simulation {
         };
         for number in 0..simulation.config.hosts + simulation.config.spare {
             let host = Host(u32::try_from(number).unwrap_or(u32::MAX));
-            let member = Address::from(format!("10.{}.{}.{}:7700", number >> 16, (number >> 8) & 255, number & 255));
+            let member = Address::from(address(number));
             simulation.by_address.insert(member.clone(), host);
             let clock = Clock::new(clock_offset(&mut simulation.rng));
             simulation.hosts.push(HostState {
@@ -870,6 +870,11 @@ impl Simulation {
         self.trace = (self.trace.rotate_left(5) ^ value ^ time.wrapping_mul(0x9e37_79b9_7f4a_7c15))
             .wrapping_mul(0x2545_f491_4f6c_dd1d);
     }
+}
+
+/// Where a host of this number listens, in text.
+pub(crate) fn address(number: usize) -> String {
+    format!("10.{}.{}.{}:7700", number >> 16, (number >> 8) & 255, number & 255)
 }
 
 impl Happening {
