@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gristmill_core::membership::{
-    Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record, Stage,
-    TimerEpoch,
+    Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record,
+    Stage, TimerEpoch,
 };
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
@@ -441,7 +441,7 @@ impl Simulation {
             machine.handle(start, Input::Start { seeds: Vec::new() }, &mut out);
             let others = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
             if let Some(other) = records.iter().find(|record| record.id() != machine.me().id()) {
-                let message = Message::Sync { records: others, reply_wanted: false };
+                let message = Message::Sync { records: others, complete: Buckets::default() };
                 machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
             }
             machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
