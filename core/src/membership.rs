@@ -59,6 +59,7 @@
 mod admission;
 mod agenda;
 mod breaker;
+mod comparison;
 mod config;
 mod connection;
 mod dissemination;
@@ -92,6 +93,7 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 pub use agenda::TimerEpoch;
+pub use comparison::Buckets;
 pub use config::{Config, ConfigError};
 pub use event::{Event, JoinError, Quarantine, QuarantineReason, Refusal, SeedFailure};
 pub use explanation::{Accusation, Evidence, Explanation, SuspicionOutcome};
@@ -105,9 +107,9 @@ pub use wire::{WireError, WireMessage};
 use crate::{Member, MemberStatus, Timestamp};
 use agenda::Agenda;
 use breaker::Breaker;
+use comparison::Comparisons;
 use dissemination::Dissemination;
 use doubt::Doubt;
-use exchange::Comparisons;
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use gristmill_core::Member;
 use gristmill_core::membership::{
-    JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict, WireError, WireMessage,
+    Buckets, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict, WireError,
+    WireMessage,
 };
 use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, MemberId};
@@ -31,7 +32,7 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn message() -> impl Strategy<Value = Message> {
     let records = proptest::collection::vec(record().prop_map(Arc::new), 0..6);
-    (0..8, any::<u64>(), any::<u64>(), any::<u128>(), records, any::<bool>()).prop_map(
+    (0..9, any::<u64>(), any::<u64>(), any::<u128>(), records, any::<bool>()).prop_map(
         |(kind, sequence, digest, target, records, flag)| {
             let (sequence, digest) = (ProbeSequence::new(sequence), TableDigest::new(digest));
             let target = MemberId::new(target);
@@ -44,7 +45,12 @@ fn message() -> impl Strategy<Value = Message> {
                 0 => Message::Ping { sequence, updates: records, digest },
                 1 => Message::PingAck { sequence, updates: records, digest },
                 2 => Message::Gossip { updates: records, digest },
-                _ => Message::Sync { records, reply_wanted: flag },
+                3 => Message::Compare { updates: records, buckets: vec![digest; 1 << (digest.get() % 9)] },
+                _ => {
+                    let numbers = (0..16).filter(|bit| digest.get() >> bit & 1 == 1).collect();
+                    let complete = if flag { Buckets::new(16, numbers).unwrap() } else { Buckets::default() };
+                    Message::Sync { records, complete }
+                }
             }
         },
     )
@@ -62,6 +68,9 @@ fn through_bytes(message: &Message) -> Result<Message, WireError> {
         }
         WireMessage::Gossip(gossip) => {
             wire::MembershipGossip::decode(gossip.encode_to_vec().as_slice()).unwrap().try_into()
+        }
+        WireMessage::Compare(compare) => {
+            wire::MembershipCompare::decode(compare.encode_to_vec().as_slice()).unwrap().try_into()
         }
         WireMessage::Sync(sync) => wire::MembershipSync::decode(sync.encode_to_vec().as_slice()).unwrap().try_into(),
     }
@@ -98,6 +107,9 @@ proptest! {
         if let Ok(sync) = wire::MembershipSync::decode(bytes.as_slice()) {
             let _ = Message::try_from(sync);
         }
+        if let Ok(compare) = wire::MembershipCompare::decode(bytes.as_slice()) {
+            let _ = Message::try_from(compare);
+        }
         if let Ok(response) = wire::JoinResponse::decode(bytes.as_slice()) {
             let _ = JoinAnswer::try_from(response);
         }
@@ -117,14 +129,14 @@ fn statement() -> wire::MemberRecord {
 }
 
 fn decoded(records: Vec<wire::MemberRecord>) -> Result<Message, WireError> {
-    wire::MembershipSync { records, reply_wanted: false }.try_into()
+    wire::MembershipSync { records, ..wire::MembershipSync::default() }.try_into()
 }
 
 #[test]
 fn a_suspect_travels_as_its_own_statement_and_the_claim_about_it() {
     let own = Record::new(Member::new(MemberId::new(1), "a:1", ["cart".into()]), Incarnation::new(3), Stage::Up);
     let suspect = own.claimed(Verdict::Suspect, MemberId::new(2));
-    let message = Message::Sync { records: vec![Arc::new(suspect)], reply_wanted: false };
+    let message = Message::Sync { records: vec![Arc::new(suspect)], complete: Buckets::default() };
     let WireMessage::Sync(sync) = WireMessage::from(&message) else { panic!("{message:?}") };
     let claim = wire::MemberRecord {
         member_id: MemberId::new(1).to_bytes().to_vec().into(),
@@ -134,6 +146,29 @@ fn a_suspect_travels_as_its_own_statement_and_the_claim_about_it() {
         ..wire::MemberRecord::default()
     };
     assert_eq!(sync.records, [statement(), claim]);
+}
+
+#[test]
+fn buckets_that_no_table_has_are_refused() {
+    let sync = |bucket_count, buckets| {
+        Message::try_from(wire::MembershipSync { bucket_count, buckets, ..wire::MembershipSync::default() })
+    };
+    let refused = |count| Err(WireError::Buckets { count });
+    assert!(sync(4, vec![0, 3]).is_ok());
+    assert_eq!(sync(4, vec![4]), refused(4));
+    assert_eq!(sync(4, vec![2, 1]), refused(4));
+    assert_eq!(sync(3, vec![1]), refused(3));
+    assert_eq!(sync(512, vec![1]), refused(512));
+    assert_eq!(sync(0, vec![0]), refused(0));
+    let many = sync(256, vec![0; 257]);
+    assert_eq!(many, Err(WireError::TooLong { field: "buckets", length: 257, limit: 256 }));
+    let compare = |count| {
+        Message::try_from(wire::MembershipCompare { buckets: vec![7; count], ..wire::MembershipCompare::default() })
+    };
+    assert!(compare(256).is_ok());
+    for count in [0, 3, 257, 512] {
+        assert_eq!(compare(count), refused(count));
+    }
 }
 
 #[test]

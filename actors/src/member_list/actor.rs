@@ -411,6 +411,7 @@ async fn send(node: &Node, to: MemberId, address: &Address, message: &Message) -
         WireMessage::PingRequest(request) => remoting.tell(&endpoint, Lane::Control, list, &request, deadline).await,
         WireMessage::PingReport(report) => remoting.tell(&endpoint, Lane::Control, list, &report, deadline).await,
         WireMessage::Gossip(gossip) => remoting.tell(&endpoint, Lane::Control, list, &gossip, deadline).await,
+        WireMessage::Compare(compare) => remoting.tell(&endpoint, Lane::Control, list, &compare, deadline).await,
         WireMessage::Sync(sync) => remoting.tell(&endpoint, Lane::Control, list, &sync, deadline).await,
     }
 }
@@ -427,6 +428,8 @@ fn decode(request: &PeerRequest) -> Option<Message> {
         Message::try_from(request.decode::<wire::PingReport>().ok()?).ok()
     } else if request.is::<wire::MembershipGossip>() {
         Message::try_from(request.decode::<wire::MembershipGossip>().ok()?).ok()
+    } else if request.is::<wire::MembershipCompare>() {
+        Message::try_from(request.decode::<wire::MembershipCompare>().ok()?).ok()
     } else if request.is::<wire::MembershipSync>() {
         Message::try_from(request.decode::<wire::MembershipSync>().ok()?).ok()
     } else {

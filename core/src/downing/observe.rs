@@ -65,6 +65,7 @@ pub const fn hear(from: MemberId, message: &Message) -> Option<Input> {
         | Message::Ping { .. }
         | Message::PingRequest { .. }
         | Message::Gossip { .. }
+        | Message::Compare { .. }
         | Message::Sync { .. } => None,
     }
 }

@@ -36,7 +36,7 @@ pub struct Config {
     pub retransmit_multiplier: u32,
     /// Pieces of news in one message. 32 (a guess: about 3 KB).
     pub max_updates_per_message: usize,
-    /// Tables are compared in full with one peer at most once in each, and with four peers in all. 1 s (a guess).
+    /// Tables are compared with one peer at most once in each, and with four peers in all. 1 s (a guess).
     pub sync_interval: Duration,
     /// How long a dead member's id is refused. 60 s.
     pub quarantine_ttl: Duration,
@@ -67,7 +67,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What one message with a whole table can carry.
+    /// What one answer to a join, the only message with a whole table, can carry.
     pub(super) const MOST_MEMBERS: usize = 65_536;
 
     /// For nodes of one data centre; also the default.

@@ -1,9 +1,7 @@
 //! What members say to each other, and what of it is believed.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use gristmill_messages::MemberId;
 use rand::RngExt;
@@ -15,37 +13,6 @@ use super::record::Record;
 use super::{Effect, Event, Membership, Message, Outbox, Phase, ProbeSequence};
 use crate::{MemberStatus, Timestamp};
 
-/// With whom tables were compared in full lately. A full table is large, and while news are on their way digests differ
-/// everywhere for a moment: so only so often, and in a large cluster not while this node itself spreads news, unless
-/// that takes long.
-#[derive(Debug, Default)]
-pub(super) struct Comparisons {
-    recent: Vec<(MemberId, Timestamp)>,
-    last: Timestamp,
-}
-
-impl Comparisons {
-    /// In one interval.
-    const MOST: usize = 4;
-    /// Tables up to this size are compared at once.
-    const SMALL: usize = 32;
-    /// So many intervals without a comparison are long.
-    const LONG: u32 = 5;
-
-    /// Whether to compare with this member now.
-    fn begin(&mut self, now: Timestamp, with: MemberId, interval: Duration, quiet: bool) -> bool {
-        self.recent.retain(|(_, at)| now.since(*at) < interval);
-        let known = self.recent.iter().any(|(member, _)| *member == with);
-        let timely = quiet || now.since(self.last) >= interval * Self::LONG;
-        let begins = !known && timely && self.recent.len() < Self::MOST;
-        if begins {
-            self.recent.push((with, now));
-            self.last = now;
-        }
-        begins
-    }
-}
-
 impl Membership {
     pub(super) fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
         let (records, digest) = message.contents();
@@ -55,6 +22,10 @@ impl Membership {
         self.heard(now, out);
         let mut news = false;
         for record in records {
+            // Most records of a comparison are known, and within one process they are the very same.
+            if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
+                continue;
+            }
             if self.believes(now, Some(from), record, out) {
                 news |= self.learn(now, record, out);
             }
@@ -79,11 +50,8 @@ impl Membership {
                 self.ping_reported(now, from, sequence, target, outcome, out);
             }
             Message::Gossip { .. } => {}
-            Message::Sync { records, reply_wanted } => {
-                if reply_wanted {
-                    self.reply_sync(from, &records, out);
-                }
-            }
+            Message::Compare { buckets, .. } => self.answer_comparison(from, &buckets, out),
+            Message::Sync { records, complete } => self.complete_comparison(from, &records, &complete, out),
         }
         if differs && self.phase != Phase::Joining {
             self.compare(now, from, out);
@@ -136,29 +104,6 @@ impl Membership {
             let updates = claimed.into_iter().chain(self.table.get(self.me().id())).cloned().collect();
             let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.table.digest() };
             self.send(to, message, out);
-        }
-    }
-
-    /// Compares tables in full with a peer whose digest differs, if it is time to.
-    fn compare(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
-        let quiet = self.news.is_empty() || self.table.size() <= Comparisons::SMALL;
-        if self.comparisons.begin(now, with, self.config.sync_interval, quiet) {
-            self.stats.comparisons += 1;
-            let records = self.table.records().cloned().collect();
-            self.send(with, Message::Sync { records, reply_wanted: true }, out);
-        }
-    }
-
-    /// Sends what the other knows less of. Tombstones only where the other believes in the member.
-    fn reply_sync(&self, to: MemberId, theirs: &[Arc<Record>], out: &mut Outbox) {
-        let theirs: BTreeMap<_, _> = theirs.iter().map(|record| (record.id(), record)).collect();
-        let lacks = |record: &&Arc<Record>| match theirs.get(&record.id()) {
-            Some(known) => known != record,
-            None => record.status() != MemberStatus::Removed,
-        };
-        let records: Vec<_> = self.table.records().filter(lacks).cloned().collect();
-        if !records.is_empty() {
-            self.send(to, Message::Sync { records, reply_wanted: false }, out);
         }
     }
 

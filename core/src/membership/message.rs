@@ -8,6 +8,7 @@ use core::time::Duration;
 use gristmill_messages::MemberId;
 
 use super::agenda::TimerEpoch;
+use super::comparison::Buckets;
 use super::failure_detector::ProbeSequence;
 use super::record::Record;
 use super::table::TableDigest;
@@ -201,7 +202,8 @@ pub enum PingOutcome {
     Refused,
 }
 
-/// What members say to each other. Each carries the digest of the sender's table, or the table.
+/// What members say to each other. Each carries the digest of the sender's table, or parts of
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Asks for a `PingAck`; introduces the sender by its own record, unless all seem to know it.
@@ -255,12 +257,19 @@ pub enum Message {
         /// Of the sender's table.
         digest: TableDigest,
     },
-    /// Anti-entropy: the whole table, or in reply all that the other has not.
+    /// Anti-entropy: asks for the records of those parts of the table that differ.
+    Compare {
+        /// News.
+        updates: Vec<Arc<Record>>,
+        /// Of each bucket of the sender's table, as many as [`Buckets::divides`] allows.
+        buckets: Vec<TableDigest>,
+    },
+    /// Records of a table: the answer to a comparison, and the answer to that.
     Sync {
         /// Of the sender.
         records: Vec<Arc<Record>>,
-        /// Whether the receiver sends what the sender lacks.
-        reply_wanted: bool,
+        /// Of these buckets they are all: the receiver sends what the sender lacks in them.
+        complete: Buckets,
     },
 }
 
@@ -269,7 +278,11 @@ impl Message {
     pub(super) const fn is_poll(&self) -> bool {
         match self {
             Self::Ping { sequence, .. } | Self::PingAck { sequence, .. } => sequence.get() == ProbeSequence::POLL.get(),
-            Self::PingRequest { .. } | Self::PingReport { .. } | Self::Gossip { .. } | Self::Sync { .. } => false,
+            Self::PingRequest { .. }
+            | Self::PingReport { .. }
+            | Self::Gossip { .. }
+            | Self::Compare { .. }
+            | Self::Sync { .. } => false,
         }
     }
 
@@ -281,7 +294,7 @@ impl Message {
             | Self::PingRequest { updates, digest, .. }
             | Self::PingReport { updates, digest, .. }
             | Self::Gossip { updates, digest } => (updates, Some(*digest)),
-            Self::Sync { records, .. } => (records, None),
+            Self::Compare { updates: records, .. } | Self::Sync { records, .. } => (records, None),
         }
     }
 }

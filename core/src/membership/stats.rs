@@ -17,7 +17,7 @@ pub struct Stats {
     pub refuted: u64,
     /// Suspicions of this node that it refuted.
     pub refuted_by_me: u64,
-    /// Full comparisons of tables that this node began.
+    /// Comparisons of tables that this node began.
     pub comparisons: u64,
     /// Of the probe that was answered last.
     pub round_trip: Option<Duration>,

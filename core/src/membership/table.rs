@@ -1,11 +1,14 @@
 //! All records of one node, and the digest that compares two tables.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use gristmill_messages::{MemberId, StableHasher};
 
+use super::comparison::Buckets;
 use super::event::{QuarantineReason, Refusal};
 use super::record::Record;
 use crate::{Address, MemberStatus};
@@ -34,6 +37,13 @@ impl TableDigest {
     const fn exchange(&mut self, old: u64, new: u64) {
         self.0 = self.0.wrapping_sub(old).wrapping_add(new);
     }
+}
+
+/// Into which of so many buckets, a power of two, the record of this member belongs.
+pub(super) fn bucket(id: MemberId, count: usize) -> usize {
+    let hash = mix(StableHasher::new().u128(id.bits()).finish());
+    // Only the low bits count, which all widths have.
+    hash as usize & count.wrapping_sub(1)
 }
 
 /// What a merge did to one record.
@@ -67,20 +77,24 @@ pub(super) struct Table {
     lapsed: BTreeMap<MemberId, Address>,
     capacity: usize,
     digest: TableDigest,
+    /// The same for each bucket of the finest division, [`Buckets::MOST`] in all.
+    buckets: Box<[TableDigest]>,
 }
 
 impl Table {
     pub(super) fn new(me: Record, capacity: usize) -> Self {
-        let digest = TableDigest(share(&me));
-        Self {
-            me: Arc::new(me),
+        let mut table = Self {
+            me: Arc::new(me.clone()),
             others: Vec::new(),
             living: 0,
             reasons: BTreeMap::new(),
             lapsed: BTreeMap::new(),
             capacity,
-            digest,
-        }
+            digest: TableDigest::default(),
+            buckets: [TableDigest::default(); Buckets::MOST].into(),
+        };
+        table.digest_of(me.id(), 0, share(&me));
+        table
     }
 
     pub(super) fn me(&self) -> &Record {
@@ -145,9 +159,29 @@ impl Table {
         self.digest
     }
 
+    /// The digests of so many buckets, a power of two up to [`Buckets::MOST`]. Together they are the digest of the table.
+    pub(super) fn buckets(&self, count: usize) -> Vec<TableDigest> {
+        let mut buckets = vec![TableDigest::default(); count];
+        for finest in self.buckets.chunks(count.max(1)) {
+            // What belongs into the same one of fewer buckets is so many places apart.
+            for (bucket, part) in buckets.iter_mut().zip(finest) {
+                bucket.exchange(0, part.0);
+            }
+        }
+        buckets
+    }
+
+    /// Follows the change of one record.
+    fn digest_of(&mut self, id: MemberId, old: u64, new: u64) {
+        self.digest.exchange(old, new);
+        if let Some(digest) = self.buckets.get_mut(bucket(id, Buckets::MOST)) {
+            digest.exchange(old, new);
+        }
+    }
+
     /// Replaces the record that this node writes itself.
     pub(super) fn write_me(&mut self, me: Record) {
-        self.digest.exchange(share(&self.me), share(&me));
+        self.digest_of(me.id(), share(&self.me), share(&me));
         self.me = Arc::new(me);
     }
 
@@ -164,7 +198,7 @@ impl Table {
             if full {
                 return Merged { refused: Some(Refusal::TableFull), ..none };
             }
-            self.digest.exchange(0, share(incoming));
+            self.digest_of(incoming.id(), 0, share(incoming));
             self.living += usize::from(!incoming.is_terminal());
             self.others.insert(place.unwrap_or_else(|place| place), Arc::clone(incoming));
             return Merged { changed: true, rewritten: true, ..none };
@@ -176,9 +210,10 @@ impl Table {
         };
         let to = merged.status();
         let rewritten = merged.incarnation() != known.incarnation();
-        self.digest.exchange(share(known), share(&merged));
+        let (old, new) = (share(known), share(&merged));
         self.living -= usize::from(merged.is_terminal() && !known.is_terminal());
         *known = if merged == **incoming { Arc::clone(incoming) } else { Arc::new(merged) };
+        self.digest_of(incoming.id(), old, new);
         if to != MemberStatus::Dead {
             self.reasons.remove(&incoming.id());
         }
@@ -189,7 +224,7 @@ impl Table {
     pub(super) fn lapse(&mut self, id: MemberId) {
         if let Ok(place) = self.place(id) {
             let record = self.others.remove(place);
-            self.digest.exchange(share(&record), 0);
+            self.digest_of(id, share(&record), 0);
             self.living -= usize::from(!record.is_terminal());
             self.reasons.remove(&id);
             self.lapsed.insert(id, record.member().address.clone());
@@ -228,6 +263,7 @@ impl Table {
         );
         let recomputed = self.records().map(|record| share(record)).fold(0, u64::wrapping_add);
         assert_eq!(self.digest.0, recomputed, "the digest follows the records");
+        assert_eq!(self.buckets(1), [self.digest], "the buckets are parts of the digest");
     }
 
     /// Where this other is, or would be.

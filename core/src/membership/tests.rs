@@ -4,6 +4,7 @@ use alloc::string::ToString;
 use alloc::vec;
 use core::time::Duration;
 
+use super::table::bucket;
 use super::*;
 use crate::{Address, RequestId};
 
@@ -168,7 +169,10 @@ fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing
             Input::Discovered { addresses: vec!["host:9".into()] },
             answered("host:9", JoinAnswer::Accepted { records: shared([record(B, 1, Stage::Up)]) }),
             unreachable("host:9"),
-            Input::Received { from: B, message: Message::Sync { records: shared([dead(ME, B)]), reply_wanted: true } },
+            Input::Received {
+                from: B,
+                message: Message::Sync { records: shared([dead(ME, B)]), complete: Buckets::default() },
+            },
             Input::Unreachable { member: B },
             Input::Superseded { old: B, by: C },
             Input::Down { member: B },
@@ -657,34 +661,116 @@ fn without_news_nothing_is_gossiped() {
     assert_eq!(node.effects.iter().filter(|effect| matches!(effect, Effect::Send { .. })).count(), 0);
 }
 
+/// Compares tables with a peer of this one: what the peer sends back.
+fn compared(node: &mut Node, at: u64, theirs: &Table) -> Vec<Message> {
+    let buckets = theirs.buckets(64);
+    node.receive(at, B, Message::Compare { updates: vec![], buckets });
+    node.sent().into_iter().map(|(to, message)| if to == B { message } else { panic!("{to}: {message:?}") }).collect()
+}
+
+fn table(me: Record, others: &[Record]) -> Table {
+    let mut table = Table::new(me, 1000);
+    for record in others {
+        table.merge(&record.clone().into());
+    }
+    table
+}
+
 // proves MG-2.4
 #[test]
 fn a_different_digest_leads_to_a_comparison_of_tables_once_in_an_interval() {
     let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);
     let differing = || Message::Gossip { updates: vec![], digest: TableDigest::new(7) };
     node.receive(10, B, differing());
-    let records = shared([record(ME, 1, Stage::Up), record(B, 1, Stage::Up)]);
-    assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: true })]);
+    let updates = shared([record(ME, 1, Stage::Up)]);
+    let buckets = table(record(ME, 1, Stage::Up), &[record(B, 1, Stage::Up)]).buckets(4);
+    assert_eq!(node.sent(), [(B, Message::Compare { updates, buckets })]);
     node.receive(500, B, differing());
     assert_eq!(node.sent(), []);
     node.receive(1010, B, differing());
     assert_eq!(node.sent().len(), 1);
 }
 
+#[test]
+fn who_has_news_to_tell_waits_with_comparisons_but_not_for_ever() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    let differing = || Message::Gossip { updates: vec![], digest: TableDigest::new(7) };
+    let compares = |node: &mut Node| {
+        node.sent().into_iter().filter(|(_, message)| matches!(message, Message::Compare { .. })).count()
+    };
+    node.gossip(10, C, vec![record(C, 2, Stage::Up)]);
+    node.receive(20, B, differing());
+    assert_eq!(compares(&mut node), 0);
+    let mut compared = Vec::new();
+    for incarnation in 3..40 {
+        node.gossip(200 * incarnation, C, vec![record(C, incarnation, Stage::Up)]);
+        node.receive(200 * incarnation + 10, B, differing());
+        compared.extend((compares(&mut node) > 0).then_some(200 * incarnation + 10));
+    }
+    assert_eq!(compared, [5010]);
+}
+
 // proves MG-2.4
 #[test]
-fn the_answer_to_a_table_is_what_the_other_knows_less_of() {
+fn a_comparison_is_answered_with_the_buckets_that_differ_tombstones_included() {
+    let gone = record(MemberId::new(4), 3, Stage::Removed);
+    let known = record(MemberId::new(4), 1, Stage::Up);
+    let mine = [record(B, 1, Stage::Up), record(C, 2, Stage::Up), known.clone()];
+    let mut node = Node::knowing(&mine);
+    node.gossip(0, gone.id(), vec![gone.clone()]);
+    let (me, c, tomb) = (bucket(ME, 64), bucket(C, 64), bucket(gone.id(), 64));
+    assert!(me != c && me != tomb && c != tomb, "or the test shows less: {me} {c} {tomb}");
+    let theirs = table(record(B, 1, Stage::Up), &[record(ME, 1, Stage::Up), record(C, 1, Stage::Up), known]);
+    let [Message::Sync { records, complete }] = &compared(&mut node, 10, &theirs)[..] else { panic!() };
+    let mut differing = vec![c, tomb];
+    differing.sort_unstable();
+    assert_eq!(*complete, Buckets::new(64, differing).unwrap());
+    for expected in [record(C, 2, Stage::Up), gone] {
+        assert!(records.iter().any(|record| **record == expected), "{expected:?} in {records:?}");
+    }
+    assert!(records.iter().all(|record| complete.numbers().contains(&bucket(record.id(), 64))));
+    let same = table(record(B, 1, Stage::Up), &[record(ME, 1, Stage::Up), record(C, 2, Stage::Up)]);
+    assert_eq!(compared(&mut node, 20, &same), [], "equal tables need no answer");
+}
+
+// proves MG-2.4
+#[test]
+fn the_answer_to_buckets_is_what_the_other_knows_less_of_in_them() {
     let gone = record(MemberId::new(4), 3, Stage::Removed);
     let known = record(MemberId::new(4), 1, Stage::Up);
     let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 2, Stage::Up), known.clone()]);
     node.gossip(0, gone.id(), vec![gone.clone()]);
-    let theirs = shared([record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known]);
-    node.receive(10, B, Message::Sync { records: theirs, reply_wanted: true });
-    let records = shared([record(C, 2, Stage::Up), gone]);
-    assert_eq!(node.sent(), [(B, Message::Sync { records, reply_wanted: false })]);
-    let theirs = shared([record(B, 1, Stage::Up), record(C, 2, Stage::Up), record(ME, 1, Stage::Up)]);
-    node.receive(20, B, Message::Sync { records: theirs, reply_wanted: true });
-    assert_eq!(node.sent(), [], "equal tables need no answer");
+    let mut sync = |at, theirs: Vec<Record>, numbers| {
+        let complete = Buckets::new(4, numbers).unwrap();
+        node.receive(at, B, Message::Sync { records: shared(theirs), complete });
+        node.sent()
+    };
+    let answer = |records: Vec<Record>| [(B, Message::Sync { records: shared(records), complete: Buckets::default() })];
+    let theirs = vec![record(B, 1, Stage::Up), record(C, 1, Stage::Up), record(ME, 1, Stage::Up), known];
+    assert_eq!(sync(10, theirs, vec![0, 1, 2, 3]), answer(vec![record(C, 2, Stage::Up), gone]));
+    assert_eq!(sync(20, vec![], vec![bucket(C, 4)]), answer(vec![record(C, 2, Stage::Up)]), "not of other buckets");
+    assert_eq!(sync(30, vec![record(C, 2, Stage::Up)], vec![bucket(C, 4)]), []);
+}
+
+#[test]
+fn no_message_of_a_comparison_carries_a_whole_large_table() {
+    let others: Vec<_> = (10..1010).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect();
+    let mut all = vec![record(B, 1, Stage::Up)];
+    all.extend(others.iter().cloned());
+    let mut node = Node::knowing(&all);
+    let buckets = vec![TableDigest::new(7); 128];
+    node.receive(10, B, Message::Compare { updates: vec![], buckets });
+    let (mut told, mut numbers) = (0, Vec::new());
+    for (_, message) in node.sent() {
+        let Message::Sync { records, complete } = message else { panic!("{message:?}") };
+        assert!(records.len() <= 256, "{}", records.len());
+        told += records.len();
+        numbers.extend_from_slice(complete.numbers());
+    }
+    assert_eq!((told, numbers), (1002, (0..128).collect()));
+    node.receive(20, B, Message::Sync { records: vec![], complete: Buckets::new(1, vec![0]).unwrap() });
+    let answer = node.sent();
+    assert_eq!(answer.len(), 4);
 }
 
 #[test]

@@ -20,7 +20,9 @@ use core::time::Duration;
 use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, InvalidId, MemberId};
 
-use super::{Claim, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict};
+use super::{
+    Buckets, Claim, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict,
+};
 use crate::{KindName, Member};
 
 /// Limits on what a peer may send; far above what a cluster needs, far below what hurts.
@@ -64,6 +66,12 @@ pub enum WireError {
     LoneClaim {
         /// Whom it accuses.
         member: MemberId,
+    },
+    /// A table cannot be divided like this, or has no such buckets when it is.
+    #[error("no table has these of {count} buckets")]
+    Buckets {
+        /// Into how many.
+        count: usize,
     },
     /// A join request that does not say who wants to join.
     #[error("a join request without a joiner")]
@@ -140,6 +148,8 @@ pub enum WireMessage {
     /// As named.
     Gossip(wire::MembershipGossip),
     /// As named.
+    Compare(wire::MembershipCompare),
+    /// As named.
     Sync(wire::MembershipSync),
 }
 
@@ -175,9 +185,15 @@ impl From<&Message> for WireMessage {
             Message::Gossip { updates, digest } => {
                 Self::Gossip(wire::MembershipGossip { updates: encode(updates), table_digest: digest.get() })
             }
-            Message::Sync { records, reply_wanted } => {
-                Self::Sync(wire::MembershipSync { records: encode(records), reply_wanted: *reply_wanted })
-            }
+            Message::Compare { updates, buckets } => Self::Compare(wire::MembershipCompare {
+                updates: encode(updates),
+                buckets: buckets.iter().map(|digest| digest.get()).collect(),
+            }),
+            Message::Sync { records, complete } => Self::Sync(wire::MembershipSync {
+                records: encode(records),
+                bucket_count: complete.count() as u32,
+                buckets: complete.numbers().iter().map(|number| *number as u32).collect(),
+            }),
         }
     }
 }
@@ -263,7 +279,28 @@ impl TryFrom<wire::MembershipSync> for Message {
     type Error = WireError;
 
     fn try_from(sync: wire::MembershipSync) -> Result<Self, WireError> {
-        Ok(Self::Sync { records: decode(sync.records)?, reply_wanted: sync.reply_wanted })
+        within("buckets", sync.buckets.len(), Buckets::MOST)?;
+        let complete = if sync.bucket_count == 0 && sync.buckets.is_empty() {
+            Buckets::default()
+        } else {
+            let numbers = sync.buckets.iter().map(|number| *number as usize).collect();
+            let buckets = Buckets::new(sync.bucket_count as usize, numbers);
+            buckets.ok_or(WireError::Buckets { count: sync.bucket_count as usize })?
+        };
+        Ok(Self::Sync { records: decode(sync.records)?, complete })
+    }
+}
+
+impl TryFrom<wire::MembershipCompare> for Message {
+    type Error = WireError;
+
+    fn try_from(compare: wire::MembershipCompare) -> Result<Self, WireError> {
+        let count = compare.buckets.len();
+        if !Buckets::divides(count) {
+            return Err(WireError::Buckets { count });
+        }
+        let buckets = compare.buckets.into_iter().map(TableDigest::new).collect();
+        Ok(Self::Compare { updates: decode(compare.updates)?, buckets })
     }
 }
 

@@ -20,7 +20,11 @@ pub fn encoded_len(message: &Message) -> usize {
         }
         Message::PingReport { sequence, digest, .. } => number(sequence.get()) + text(16) + 2 + fixed64(digest.get()),
         Message::Gossip { digest, .. } => fixed64(digest.get()),
-        Message::Sync { reply_wanted, .. } => 2 * usize::from(*reply_wanted),
+        Message::Compare { buckets, .. } => text(8 * buckets.len()),
+        Message::Sync { complete, .. } => {
+            let packed = complete.numbers().iter().map(|number| varint(*number as u64)).sum();
+            number(complete.count() as u64) + if packed == 0 { 0 } else { text(packed) }
+        }
     };
     records + fixed
 }
@@ -64,7 +68,7 @@ fn varint(value: u64) -> usize {
 mod tests {
     use super::*;
     use gristmill_core::Member;
-    use gristmill_core::membership::{PingOutcome, ProbeSequence, Stage, TableDigest, Verdict, WireMessage};
+    use gristmill_core::membership::{Buckets, PingOutcome, ProbeSequence, Stage, TableDigest, Verdict, WireMessage};
     use gristmill_messages::{Incarnation, MemberId};
     use prost::Message as _;
 
@@ -75,6 +79,7 @@ mod tests {
             WireMessage::PingRequest(message) => message.encoded_len(),
             WireMessage::PingReport(message) => message.encoded_len(),
             WireMessage::Gossip(message) => message.encoded_len(),
+            WireMessage::Compare(message) => message.encoded_len(),
             WireMessage::Sync(message) => message.encoded_len(),
         }
     }
@@ -116,9 +121,14 @@ mod tests {
         }
         let gossip = Message::Gossip { updates: updates.clone(), digest };
         assert_eq!(encoded_len(&gossip), written(&gossip));
-        for reply_wanted in [true, false] {
-            let sync = Message::Sync { records: updates.clone(), reply_wanted };
+        for count in [1, 2, 16, 128, 256] {
+            let compare = Message::Compare { updates: updates.clone(), buckets: vec![digest; count] };
+            assert_eq!(encoded_len(&compare), written(&compare));
+            let complete = Buckets::new(count, (0..count).step_by(3).collect()).unwrap_or_default();
+            let sync = Message::Sync { records: updates.clone(), complete };
             assert_eq!(encoded_len(&sync), written(&sync));
         }
+        let sync = Message::Sync { records: updates.clone(), complete: Buckets::default() };
+        assert_eq!(encoded_len(&sync), written(&sync));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gristmill_core::membership::{
-    Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record, Stage,
-    TimerEpoch,
+    Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record,
+    Stage, TimerEpoch,
 };
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
@@ -198,7 +198,7 @@ impl Simulation {
         };
         for number in 0..simulation.config.hosts + simulation.config.spare {
             let host = Host(u32::try_from(number).unwrap_or(u32::MAX));
-            let member = Address::from(format!("10.{}.{}.{}:7700", number >> 16, (number >> 8) & 255, number & 255));
+            let member = Address::from(address(number));
             simulation.by_address.insert(member.clone(), host);
             let clock = Clock::new(clock_offset(&mut simulation.rng));
             simulation.hosts.push(HostState {
@@ -441,7 +441,7 @@ impl Simulation {
             machine.handle(start, Input::Start { seeds: Vec::new() }, &mut out);
             let others = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
             if let Some(other) = records.iter().find(|record| record.id() != machine.me().id()) {
-                let message = Message::Sync { records: others, reply_wanted: false };
+                let message = Message::Sync { records: others, complete: Buckets::default() };
                 machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
             }
             machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
@@ -870,6 +870,11 @@ impl Simulation {
         self.trace = (self.trace.rotate_left(5) ^ value ^ time.wrapping_mul(0x9e37_79b9_7f4a_7c15))
             .wrapping_mul(0x2545_f491_4f6c_dd1d);
     }
+}
+
+/// Where a host of this number listens, in text.
+pub(crate) fn address(number: usize) -> String {
+    format!("10.{}.{}.{}:7700", number >> 16, (number >> 8) & 255, number & 255)
 }
 
 impl Happening {

@@ -3,8 +3,8 @@
 //! foca 2.0 (SWIM with suspicion, no Lifeguard, no connection evidence, no anti-entropy but a periodic announce) with
 //! its own `Config::new_lan` for the size of the cluster, whose timing is that of hashicorp/memberlist, as is that of
 //! the product's default: probes each second with 500 ms to answer, suspicion of `4 * log10(n)` s, gossip to three each
-//! 200 ms. Its messages are datagrams of at most 1,400 bytes, as it is meant to be used. An identity is an IPv4 address
-//! with port and a generation, which it renews when it learns that it is held for down.
+//! 200 ms. Its messages are datagrams of at most 1,400 bytes, as it is meant to be used. An identity says on the wire what
+//! ours says: 16 bytes of id and the address as text. It is renewed when its node learns that it is held for down.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use super::engine::address;
 use super::fault::{Fault, Schedule};
 use super::history::Totals;
 use super::network::{Host, Network, NetworkConfig, Passage};
@@ -22,10 +23,33 @@ use super::queue::Queue;
 use super::scenario::{Detection, Endurance, Traffic};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Identified", from = "Identified")]
 struct Name {
     host: u32,
-    port: u16,
-    generation: u64,
+    generation: u32,
+}
+
+/// A name on the wire.
+#[derive(Serialize, Deserialize)]
+struct Identified {
+    id: [u8; 16],
+    address: String,
+}
+
+impl From<Name> for Identified {
+    fn from(name: Name) -> Self {
+        let bits = u128::from(u64::MAX) << 64 | u128::from(name.generation) << 32 | u128::from(name.host);
+        Self { id: bits.to_be_bytes(), address: address(name.host as usize) }
+    }
+}
+
+impl From<Identified> for Name {
+    fn from(Identified { id, .. }: Identified) -> Self {
+        let bits = u128::from_be_bytes(id);
+        #[expect(clippy::cast_possible_truncation, reason = "each field is cut out of the bits")]
+        let (host, generation) = (bits as u32, (bits >> 32) as u32);
+        Self { host, generation }
+    }
 }
 
 impl Identity for Name {
@@ -94,7 +118,7 @@ struct Cluster {
     totals: Totals,
     /// Who came to hold whom for down, when.
     down: Vec<(Timestamp, usize, Name)>,
-    false_deaths: std::collections::BTreeSet<(u32, u64)>,
+    false_deaths: std::collections::BTreeSet<(u32, u32)>,
     renewed: usize,
 }
 
@@ -104,7 +128,7 @@ impl Cluster {
         let network = Network::new(NetworkConfig { loss, ..NetworkConfig::default() }, count, rng);
         let mut offsets = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x666f_6361);
         let config = profile.config(count);
-        let name = |host: usize| Name { host: u32::try_from(host).unwrap_or(0), port: 7700, generation: 0 };
+        let name = |host: usize| Name { host: u32::try_from(host).unwrap_or(0), generation: 0 };
         let mut cluster = Self {
             now: Timestamp::ZERO,
             nodes: Vec::new(),

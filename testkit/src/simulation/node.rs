@@ -218,7 +218,9 @@ impl Defect {
             Bug::NeverProbes => {
                 rewrite(out, |_, message| !matches!(message, Message::Ping { .. } | Message::PingRequest { .. }))
             }
-            Bug::NeverCompares => rewrite(out, |_, message| !matches!(message, Message::Sync { .. })),
+            Bug::NeverCompares => {
+                rewrite(out, |_, message| !matches!(message, Message::Compare { .. } | Message::Sync { .. }))
+            }
             Bug::KillsWithoutSuspicion => {
                 let suspects = |record: &&Record| record.id() != me && record.status() == MemberStatus::Suspect;
                 let suspects: Vec<_> =
@@ -295,7 +297,8 @@ pub(crate) fn said(message: &Message) -> &[Carried] {
         | Message::PingAck { updates, .. }
         | Message::PingRequest { updates, .. }
         | Message::PingReport { updates, .. }
-        | Message::Gossip { updates, .. } => updates,
+        | Message::Gossip { updates, .. }
+        | Message::Compare { updates, .. } => updates,
         Message::Sync { records, .. } => records,
     }
 }
@@ -306,7 +309,8 @@ fn said_mut(message: &mut Message) -> Option<&mut Vec<Carried>> {
         | Message::PingAck { updates, .. }
         | Message::PingRequest { updates, .. }
         | Message::PingReport { updates, .. }
-        | Message::Gossip { updates, .. } => Some(updates),
+        | Message::Gossip { updates, .. }
+        | Message::Compare { updates, .. } => Some(updates),
         Message::Sync { records, .. } => Some(records),
     }
 }
