@@ -94,7 +94,7 @@ pub struct Totals {
 /// All of it.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Since the last [`History::forget`].
+    /// Since the beginning, or since they were last forgotten.
     pub totals: Totals,
     /// Of each process.
     pub lives: Vec<Life>,
