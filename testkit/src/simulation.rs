@@ -54,7 +54,7 @@ mod shrink;
 pub use bytes::encoded_len;
 pub use engine::{Simulation, SimulationConfig};
 pub use fault::{Fault, Lie, NoFault, Schedule};
-pub use history::{End, History, Life, Observation, ProcessId, Totals, percentile};
+pub use history::{End, History, Life, Observation, ProcessId, Release, Totals, percentile};
 pub use invariant::{Checks, Violation};
 pub use network::{Host, Network, NetworkConfig, Passage};
 pub use node::{Belief, Bug};

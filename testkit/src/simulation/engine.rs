@@ -1,8 +1,11 @@
 //! The clockwork: one queue, one thread, every process of the cluster.
 
+mod partition;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
     Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record,
     Stage, TimerEpoch,
@@ -49,6 +52,8 @@ pub struct SimulationConfig {
     pub seeds: usize,
     /// What is checked on the way.
     pub checks: Checks,
+    /// Who goes on when the cluster splits; nobody is asked with `None`: the membership alone.
+    pub downing: Option<downing::Config>,
     /// What is wrong with every process.
     pub bug: Option<Bug>,
 }
@@ -66,6 +71,7 @@ impl SimulationConfig {
             rejoin: Some(Duration::from_secs(1)),
             seeds: 3,
             checks: Checks::default(),
+            downing: None,
             bug: None,
         }
     }
@@ -77,6 +83,7 @@ pub(crate) struct Process {
     pub(crate) host: Host,
     pub(crate) id: MemberId,
     pub(crate) node: Option<Node>,
+    downing: Option<Downing>,
     pub(crate) incarnation: Incarnation,
     clock: Clock,
 }
@@ -89,6 +96,8 @@ struct HostState {
     stalled_until: Timestamp,
     disturbed_until: Timestamp,
     clock: Clock,
+    /// The next process here is one that was out: it joins through all others and forms no cluster of its own.
+    returns: bool,
 }
 
 #[derive(Debug)]
@@ -101,6 +110,11 @@ enum Happening {
     Timer {
         process: ProcessId,
         epoch: TimerEpoch,
+    },
+    /// The timer of the downing.
+    Judge {
+        process: ProcessId,
+        epoch: downing::TimerEpoch,
     },
     Failure {
         process: ProcessId,
@@ -208,6 +222,7 @@ impl Simulation {
                 stalled_until: Timestamp::ZERO,
                 disturbed_until: Timestamp::ZERO,
                 clock,
+                returns: false,
             });
         }
         simulation.form();
@@ -425,6 +440,7 @@ impl Simulation {
         let stagger = self.config.membership.probe_interval;
         for id in ids {
             self.settle(id, &records, stagger);
+            self.settle_downing(id);
         }
     }
 
@@ -477,7 +493,10 @@ impl Simulation {
         state.process = Some(process);
         state.gone = false;
         let clock = state.clock;
-        self.processes.push(Process { host, id, node: Some(node), incarnation: Incarnation::default(), clock });
+        let timing = &self.config.membership;
+        let downing = self.config.downing.as_ref().map(|config| Downing::new(config.clone(), timing.clone(), id));
+        let incarnation = Incarnation::default();
+        self.processes.push(Process { host, id, node: Some(node), downing, incarnation, clock });
         self.history.started(process, self.now);
         process
     }
@@ -487,7 +506,14 @@ impl Simulation {
         if self.hosts[host.index()].process.is_some() {
             return;
         }
-        let seeds = self.seeds();
+        // When nobody is left, somebody starts the cluster anew.
+        let anybody = self.running().any(|(_, machine)| machine.phase() == Phase::Up);
+        let seeds = if self.hosts[host.index()].returns && anybody {
+            let others = self.hosts.iter().enumerate().filter(|(number, _)| *number != host.index());
+            others.map(|(_, state)| state.member.clone()).collect()
+        } else {
+            self.seeds()
+        };
         let process = self.new_process(host);
         self.feed(process, Input::Start { seeds });
     }
@@ -524,10 +550,17 @@ impl Simulation {
         match happening {
             Happening::Message { from, to, message } => {
                 let from = self.processes[from.index()].id;
+                if let Some(heard) = downing::hear(from, &message) {
+                    self.judge(to, heard);
+                }
                 self.feed(to, Input::Received { from, message });
             }
             Happening::Timer { process, epoch } => self.feed(process, Input::Timer(epoch)),
+            Happening::Judge { process, epoch } => self.judge(process, downing::Input::Timer(epoch)),
             Happening::Failure { process, member, failure } => {
+                if matches!(failure, Failure::Refused) {
+                    self.judge(process, downing::Input::Refused { member });
+                }
                 let input = match failure {
                     Failure::Unreachable => Input::Unreachable { member },
                     Failure::Refused => Input::Refused { member },
@@ -575,7 +608,9 @@ impl Simulation {
         self.mix(u64::from(id.0) ^ digest);
         self.note_own_incarnation(id);
         let mut end = None;
+        let mut changed = false;
         for event in out.drain_events() {
+            changed = true;
             self.observe(id, &event, &mut end);
         }
         for effect in out.drain_effects() {
@@ -589,6 +624,8 @@ impl Simulation {
         }
         if stopped {
             self.stopped(id, end.unwrap_or(End::NotJoined));
+        } else if changed {
+            self.judge_members(id);
         }
     }
 
@@ -749,7 +786,8 @@ impl Simulation {
         let host = process.host;
         self.hosts[host.index()].process = None;
         self.history.ended(id, self.now, end);
-        if let (End::Evicted | End::NotJoined, Some(after)) = (end, self.config.rejoin) {
+        if let (End::Evicted | End::Fenced | End::NotJoined, Some(after)) = (end, self.config.rejoin) {
+            self.hosts[host.index()].returns = self.config.downing.is_some();
             self.start_later(host, after);
         }
     }
@@ -842,6 +880,7 @@ impl Simulation {
     }
 
     fn end_process(&mut self, host: Host, end: End) {
+        self.hosts[host.index()].returns = false;
         if let Some(id) = self.hosts[host.index()].process.take() {
             self.processes[id.index()].node = None;
             self.history.ended(id, self.now, end);
@@ -883,6 +922,7 @@ impl Happening {
         match self {
             Self::Message { to: process, .. }
             | Self::Timer { process, .. }
+            | Self::Judge { process, .. }
             | Self::Failure { process, .. }
             | Self::Ask { asker: process, .. }
             | Self::Drained(process)
@@ -902,6 +942,7 @@ impl Happening {
             Self::Start(host) => 7 | (host.0 as u64) << 8,
             Self::Drained(_) => 8,
             Self::Lag { .. } => 9,
+            Self::Judge { .. } => 10,
         }
     }
 }

@@ -47,6 +47,8 @@ pub enum End {
     Left,
     /// It learned that others hold it for dead.
     Evicted,
+    /// It saw itself on the losing side of a partition.
+    Fenced,
     /// It never came in.
     NotJoined,
 }
@@ -91,6 +93,17 @@ pub struct Totals {
     pub false_burials: u64,
 }
 
+/// The keys of one process may be taken over, as one that goes on sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// When.
+    pub at: Timestamp,
+    /// Who goes on.
+    pub by: ProcessId,
+    /// Who is out.
+    pub subject: ProcessId,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct History {
@@ -102,6 +115,8 @@ pub struct History {
     pub halted: usize,
     /// How often a node took itself for cut off.
     pub isolated: usize,
+    /// By decisions of those who went on.
+    pub released: Vec<Release>,
     observations: Vec<Observation>,
     /// By subject: when each observer came to know that it is gone.
     gone: BTreeMap<ProcessId, Vec<(ProcessId, Timestamp)>>,

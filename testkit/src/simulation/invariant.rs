@@ -7,6 +7,7 @@
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
 //! | M6 | who is dead or gone never lives again in a view that remembers it | at every change of a view |
+//! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
 
@@ -21,7 +22,7 @@ use super::engine::Simulation;
 use super::history::{Observation, ProcessId};
 use super::node::Belief;
 
-/// What is checked on the way. M6 always is.
+/// What is checked on the way. M6 and P2 always are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checks {
     /// All beliefs after every step: for small clusters.
@@ -87,6 +88,11 @@ impl Checker {
         if self.checks.accuracy {
             self.broken(at, "M4", what);
         }
+    }
+
+    /// P2.
+    pub(crate) fn split(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        self.broken(at, "P2", what);
     }
 
     /// M6. Whose end was forgotten may be believed in again, until it is found out again.

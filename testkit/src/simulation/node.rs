@@ -41,11 +41,13 @@ pub enum Bug {
     SpeaksOfGhosts,
     /// Falls back to an earlier version of what it knew.
     GoesBack,
+    /// Serves on, on the losing side of a partition.
+    NeverFences,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -56,6 +58,7 @@ impl Bug {
         Self::WritesForOthers,
         Self::SpeaksOfGhosts,
         Self::GoesBack,
+        Self::NeverFences,
     ];
 }
 
@@ -263,7 +266,7 @@ impl Defect {
                 }
                 true
             }),
-            Bug::NeverRefutes | Bug::OutlivesEviction => {}
+            Bug::NeverRefutes | Bug::OutlivesEviction | Bug::NeverFences => {}
         }
     }
 

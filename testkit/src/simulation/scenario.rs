@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use gristmill_core::membership::Config;
+use gristmill_core::downing;
+use gristmill_core::membership::{Config, Phase};
 use gristmill_core::{MemberStatus, Timestamp};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
@@ -26,6 +27,8 @@ pub struct Setting {
     pub membership: Config,
     /// Which part of the messages is lost.
     pub loss: f64,
+    /// Who goes on when the cluster splits. Without, the membership is alone; but a partition has keep-majority.
+    pub downing: Option<downing::Config>,
 }
 
 impl Setting {
@@ -33,7 +36,7 @@ impl Setting {
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         let membership = Config { max_members: 20_000, ..Config::lan() };
-        Self { nodes, seed: 1, trials: 1, membership, loss: 0.0 }
+        Self { nodes, seed: 1, trials: 1, membership, loss: 0.0, downing: None }
     }
 
     /// So often.
@@ -62,6 +65,7 @@ impl Setting {
         let mut config = SimulationConfig::new(self.nodes, seed);
         config.membership = self.membership.clone();
         config.network.loss = self.loss;
+        config.downing.clone_from(&self.downing);
         config
     }
 }
@@ -230,9 +234,42 @@ pub struct Endurance {
     pub healed_after: Option<Duration>,
     /// Times at which some node stopped evictions.
     pub halted: usize,
+    /// Who went on, at the end of what was wrong, one for each trial with downing.
+    pub splits: Vec<Split>,
     /// Samples: the time, tables that differ, pairs of nodes of which one suspects the other, pairs of whom one holds
     /// the other for dead.
     pub samples: Vec<Sample>,
+}
+
+/// How a cluster came apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Members that run, of those that were cut off and of the others.
+    pub serving: [usize; 2],
+    /// From the cut until the last loser stopped.
+    pub fenced: Option<Duration>,
+    /// From the cut until the first winner, and until the last one, let the keys of the losers be taken over.
+    pub released: Option<(Duration, Duration)>,
+}
+
+impl Split {
+    fn of(simulation: &Simulation, cut: Timestamp, part: &[Host]) -> Self {
+        let mut serving = [0; 2];
+        for (process, _) in simulation.running().filter(|(_, machine)| machine.phase() == Phase::Up) {
+            serving[usize::from(!part.contains(&simulation.host_of(process)))] += 1;
+        }
+        let history = simulation.history();
+        let fenced = history.lives.iter().filter_map(|life| life.ended.filter(|(_, how)| *how == End::Fenced));
+        let fenced = fenced.map(|(at, _)| at.since(cut)).max();
+        let released = || history.released.iter().map(|release| release.at.since(cut));
+        Self { serving, fenced, released: released().min().zip(released().max()) }
+    }
+
+    /// How many sides go on.
+    #[must_use]
+    pub fn sides(&self) -> usize {
+        self.serving.iter().filter(|serving| **serving > 0).count()
+    }
 }
 
 /// The views of all nodes at one moment.
@@ -303,7 +340,8 @@ pub fn stalls(setting: &Setting, stalled: usize, lasts: Duration, awake: Duratio
 pub fn partition(setting: &Setting, part: usize, lasts: Duration) -> Endurance {
     let hosts = picked(setting, part);
     let schedule = Schedule(vec![(Timestamp::new(WARM_UP), Fault::Partition(hosts.clone(), lasts))]);
-    disturbed(setting, &schedule, &hosts)
+    let downing = setting.downing.clone().unwrap_or_default();
+    disturbed(&Setting { downing: Some(downing), ..setting.clone() }, &schedule, &hosts)
 }
 
 /// Some nodes hear nothing.
@@ -342,6 +380,9 @@ pub fn disturbed(setting: &Setting, schedule: &Schedule, faulty: &[Host]) -> End
         simulation.schedule(schedule);
         let end = schedule.end();
         sampled(&mut simulation, end, &mut endurance.samples);
+        if setting.downing.is_some() {
+            endurance.splits.push(Split::of(&simulation, Timestamp::new(WARM_UP), faulty));
+        }
         let limit = end + Duration::from_secs(600);
         let look = setting.membership.gossip_interval;
         let agreed = loop {

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gristmill_core::Timestamp;
+use gristmill_core::downing;
 use gristmill_core::membership::Config;
 
 use super::engine::{Simulation, SimulationConfig};
@@ -84,6 +85,7 @@ impl Trial {
             seeds: self.hosts + SPARE,
             checks: Checks { states: true, accuracy: true },
             bug: self.bug,
+            downing: Some(downing::Config::keep_majority()),
             membership,
             ..SimulationConfig::new(self.hosts, self.seed)
         }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use gristmill_core::downing;
 use gristmill_testkit::simulation::scenario::Setting;
 
 pub(crate) const USAGE: &str = "\
 simulate [--scenario NAME] [--nodes N] [--seed N] [--trials N] [--seconds N] [--loss PERCENT]
-         [--profile lan|fast] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
+         [--profile lan|fast] [--downing majority|oldest|all|off] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
 
 Scenarios:";
 
@@ -20,6 +21,7 @@ pub(crate) struct Options {
     pub(crate) seconds: Option<u64>,
     pub(crate) loss: Option<f64>,
     pub(crate) fast: bool,
+    pub(crate) downing: Option<downing::Config>,
     pub(crate) schedule: Option<String>,
     pub(crate) story: bool,
     pub(crate) foca: bool,
@@ -40,6 +42,7 @@ impl Options {
             seconds: None,
             loss: None,
             fast: false,
+            downing: None,
             schedule: None,
             story: false,
             foca: true,
@@ -65,6 +68,15 @@ impl Options {
                         other => return Err(format!("there is no profile {other:?}")),
                     }
                 }
+                "--downing" => {
+                    options.downing = Some(match value()?.as_str() {
+                        "majority" => downing::Config::keep_majority(),
+                        "oldest" => downing::Config::keep_oldest(),
+                        "all" => downing::Config::down_all(),
+                        "off" => downing::Config::off(),
+                        other => return Err(format!("there is no strategy {other:?}")),
+                    });
+                }
                 "--schedule" => options.schedule = Some(value()?),
                 "--story" => options.story = true,
                 "--without-foca" => options.foca = false,
@@ -81,7 +93,8 @@ impl Options {
 
     /// The setting that was asked for, with what the scenario has where nothing was said.
     pub(crate) fn setting(&self, nodes: usize, trials: u64) -> Setting {
-        let setting = Setting { seed: self.seed, ..Setting::new(self.nodes.unwrap_or(nodes)) };
+        let downing = self.downing.clone();
+        let setting = Setting { seed: self.seed, downing, ..Setting::new(self.nodes.unwrap_or(nodes)) };
         let setting = setting.trials(self.trials.unwrap_or(trials)).loss(self.loss.unwrap_or(0.0));
         if self.fast { setting.fast() } else { setting }
     }

@@ -196,8 +196,27 @@ fn partition(options: &Options) -> Report {
     let mut report = Report::new(title("partition", &setting));
     let ours = scenario::partition(&setting, setting.nodes / 2, options.lasts(60));
     endurance_rows(&mut report, &ours, None);
+    split_rows(&mut report, &ours);
     healed(&mut report, &ours);
     report
+}
+
+pub(crate) fn split_rows(report: &mut Report, ours: &scenario::Endurance) {
+    for split in &ours.splits {
+        let [part, rest] = split.serving;
+        let met = split.sides() == 1;
+        report.row(
+            Row::new("  serving at the end of the cut", format!("{part} of the part, {rest} of the rest"))
+                .target("one side", met),
+        );
+        let fenced = split.fenced.map_or("nobody".into(), seconds);
+        let released = split
+            .released
+            .map_or("never".into(), |(first, last)| format!("first {}, last {}", seconds(first), seconds(last)));
+        let met = split.fenced.zip(split.released).is_some_and(|(fenced, (first, _))| fenced < first);
+        report.row(Row::new("  the last loser stops", fenced));
+        report.row(Row::new("  its keys are taken over", released).target("after that", met));
+    }
 }
 
 fn deaf(options: &Options) -> Report {

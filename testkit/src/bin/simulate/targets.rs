@@ -9,7 +9,7 @@ use gristmill_testkit::simulation::scenario::{self, Going, Setting};
 use gristmill_testkit::simulation::{Campaign, Fault, Host, Lie, Schedule};
 
 use crate::options::Options;
-use crate::scenarios::{chaos_rows, planted};
+use crate::scenarios::{chaos_rows, planted, split_rows};
 
 pub(crate) fn report(options: &Options) -> Report {
     let part = if options.quick { 10 } else { 1 };
@@ -195,12 +195,13 @@ fn stalled(report: &mut Report, options: &Options, setting: &Settings<'_>) {
 
 fn cut(report: &mut Report, options: &Options, setting: &Settings<'_>) {
     let sizes: &[usize] = if options.quick { &[10, 100] } else { &[10, 100, 1000] };
-    for &nodes in sizes {
-        let ours = scenario::partition(&setting(nodes, 1), nodes / 2, Duration::from_secs(60));
+    for (&nodes, percent) in sizes.iter().flat_map(|nodes| [(nodes, 50), (nodes, 30)]) {
+        let ours = scenario::partition(&setting(nodes, 1), nodes * percent / 100, Duration::from_secs(60));
         let healed = ours.healed_after.map_or("never (10 min)".into(), seconds);
         let met = ours.healed_after.is_some_and(|healed| healed <= Duration::from_secs(30));
-        let name = format!("half of {nodes} nodes cut off for 60 s: all agree after the heal");
-        report.row(Row::new(name, format!("{healed}, {} evicted", ours.evicted)).target("30 s", met));
+        let name = format!("{percent} % of {nodes} nodes cut off for 60 s: all agree after the heal");
+        report.row(Row::new(name, healed).target("30 s", met));
+        split_rows(report, &ours);
     }
     let ours = scenario::deaf(&setting(100, 1), 1, Duration::from_secs(120));
     let name = "one deaf node of 100: healthy nodes killed";
