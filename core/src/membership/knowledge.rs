@@ -51,8 +51,8 @@ impl Membership {
         if !merged.changed {
             return false;
         }
-        // What a joiner is told by those who let it in is no news to them.
-        if self.phase != Phase::Joining {
+        // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
+        if self.phase != Phase::Joining && merged.weightier {
             self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
         }
         let changed = from != Some(to);
