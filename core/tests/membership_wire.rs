@@ -138,14 +138,11 @@ fn a_suspect_travels_as_its_own_statement_and_the_claim_about_it() {
     let suspect = own.claimed(Verdict::Suspect, MemberId::new(2));
     let message = Message::Sync { records: vec![Arc::new(suspect)], complete: Buckets::default() };
     let WireMessage::Sync(sync) = WireMessage::from(&message) else { panic!("{message:?}") };
-    let claim = wire::MemberRecord {
-        member_id: MemberId::new(1).to_bytes().to_vec().into(),
-        incarnation: 3,
-        status: wire::MemberStatus::Suspect.into(),
-        asserted_by: MemberId::new(2).to_bytes().to_vec().into(),
-        ..wire::MemberRecord::default()
-    };
-    assert_eq!(sync.records, [statement(), claim]);
+    assert_eq!(sync.records, [claimed(wire::MemberStatus::Suspect, &MemberId::new(2).to_bytes())]);
+}
+
+fn claimed(verdict: wire::MemberStatus, by: &[u8]) -> wire::MemberRecord {
+    wire::MemberRecord { asserted_by: by.to_vec().into(), verdict: verdict.into(), ..statement() }
 }
 
 #[test]
@@ -178,11 +175,7 @@ fn what_no_member_writes_is_refused_with_its_reason() {
         change(&mut changed);
         decoded(vec![changed]).unwrap_err()
     };
-    let asserted = |status: wire::MemberStatus| {
-        let by = MemberId::new(2).to_bytes().to_vec().into();
-        let claim = wire::MemberRecord { asserted_by: by, status: status.into(), ..statement() };
-        decoded(vec![statement(), claim])
-    };
+    let asserted = |verdict| decoded(vec![claimed(verdict, &MemberId::new(2).to_bytes())]);
     assert!(decoded(vec![statement()]).is_ok());
     assert!(matches!(with(|record| record.member_id = vec![1; 15].into()), WireError::Id(_)));
     assert_eq!(with(|record| record.address.clear()), WireError::NoAddress);
@@ -195,16 +188,16 @@ fn what_no_member_writes_is_refused_with_its_reason() {
         assert_eq!(refused, Err(WireError::Status { status: status.into(), asserted: false }));
     }
     assert!(asserted(wire::MemberStatus::Dead).is_ok());
-    let crowd = wire::MemberRecord { asserted_by: vec![2; 80].into(), status: 4, ..statement() };
-    assert_eq!(decoded(vec![statement(), crowd]), Err(too_long("asserted_by", 80, 64)));
-    let half = wire::MemberRecord { asserted_by: vec![2; 24].into(), status: 4, ..statement() };
-    assert!(matches!(decoded(vec![statement(), half]), Err(WireError::Id(_))));
+    let suspected_by = |by: &[u8]| decoded(vec![claimed(wire::MemberStatus::Suspect, by)]);
+    assert_eq!(suspected_by(&[2; 80]), Err(too_long("asserted_by", 80, 64)));
+    assert!(matches!(suspected_by(&[2; 24]), Err(WireError::Id(_))));
+    assert_eq!(suspected_by(&[]), Err(WireError::NoAuthor { member: MemberId::new(1) }));
     let unspecified = wire::PingReport { target: vec![1; 16].into(), ..wire::PingReport::default() };
     assert_eq!(Message::try_from(unspecified), Err(WireError::Outcome(0)));
     let up = wire::MemberStatus::Up;
     assert_eq!(asserted(up), Err(WireError::Status { status: up.into(), asserted: true }));
-    let lone = with(|record| record.asserted_by = vec![2; 16].into());
-    assert_eq!(lone, WireError::LoneClaim { member: MemberId::new(1) });
+    let nothing = with(|record| record.asserted_by = vec![2; 16].into());
+    assert_eq!(nothing, WireError::Status { status: 0, asserted: true });
     assert_eq!(Record::try_from(wire::JoinRequest::default()), Err(WireError::NoJoiner));
     assert_eq!(JoinAnswer::try_from(wire::JoinResponse::default()), Err(WireError::Answer(0)));
 }

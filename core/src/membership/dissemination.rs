@@ -27,8 +27,13 @@ pub(super) struct Dissemination {
 impl Dissemination {
     /// The record of `member` has changed: it starts again.
     pub(super) fn enqueue(&mut self, member: MemberId, urgency: Urgency) {
+        self.enqueue_after(member, urgency, 0);
+    }
+
+    /// So little has changed that it is sent so many times less.
+    pub(super) fn enqueue_after(&mut self, member: MemberId, urgency: Urgency, sent: u32) {
         self.remove(member);
-        self.insert(member, urgency, 0);
+        self.insert(member, urgency, sent);
     }
 
     pub(super) fn remove(&mut self, member: MemberId) {

@@ -51,9 +51,14 @@ impl Membership {
         if !merged.changed {
             return false;
         }
-        // What a joiner is told by those who let it in is no news to them.
-        if self.phase != Phase::Joining {
-            self.news.enqueue(id, if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First });
+        // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
+        if self.phase != Phase::Joining && merged.weightier {
+            let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
+            // One more accuser of a suspect only hastens: it is told in one round, and new statuses in many.
+            let most = self.config.retransmits(self.table.size());
+            let once = most.saturating_sub(u32::try_from(self.config.gossip_fanout).unwrap_or(u32::MAX));
+            let repeated = from == Some(to) && !merged.rewritten;
+            self.news.enqueue_after(id, urgency, if repeated { once } else { 0 });
         }
         let changed = from != Some(to);
         match to {

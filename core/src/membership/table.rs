@@ -50,6 +50,8 @@ pub(super) fn bucket(id: MemberId, count: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Merged {
     pub(super) changed: bool,
+    /// It says more than before, not only in other names: others want to know.
+    pub(super) weightier: bool,
     /// The member wrote a new version of its own part.
     pub(super) rewritten: bool,
     pub(super) from: Option<MemberStatus>,
@@ -188,7 +190,7 @@ impl Table {
     /// Merges what is said of another member. That an unknown one is gone is not worth remembering.
     pub(super) fn merge(&mut self, incoming: &Arc<Record>) -> Merged {
         let to = incoming.status();
-        let none = Merged { changed: false, rewritten: false, from: None, to, refused: None };
+        let none = Merged { changed: false, weightier: false, rewritten: false, from: None, to, refused: None };
         let full = self.is_full();
         let place = self.place(incoming.id());
         let Some(known) = place.ok().and_then(|place| self.others.get_mut(place)) else {
@@ -201,7 +203,7 @@ impl Table {
             self.digest_of(incoming.id(), 0, share(incoming));
             self.living += usize::from(!incoming.is_terminal());
             self.others.insert(place.unwrap_or_else(|place| place), Arc::clone(incoming));
-            return Merged { changed: true, rewritten: true, ..none };
+            return Merged { changed: true, weightier: true, rewritten: true, ..none };
         };
         let from = known.status();
         let refused = refusal(known, incoming);
@@ -211,13 +213,14 @@ impl Table {
         let to = merged.status();
         let rewritten = merged.incarnation() != known.incarnation();
         let (old, new) = (share(known), share(&merged));
+        let weightier = old != new || merged.authors().len() > known.authors().len();
         self.living -= usize::from(merged.is_terminal() && !known.is_terminal());
         *known = if merged == **incoming { Arc::clone(incoming) } else { Arc::new(merged) };
         self.digest_of(incoming.id(), old, new);
         if to != MemberStatus::Dead {
             self.reasons.remove(&incoming.id());
         }
-        Merged { changed: true, rewritten, from: Some(from), to, refused }
+        Merged { changed: true, weightier, rewritten, from: Some(from), to, refused }
     }
 
     /// The record is gone; its id is remembered until it is forgotten.

@@ -1,15 +1,11 @@
 //! Records and messages as they cross the wire, and what is refused there.
 //!
-//! The wire carries statements. A record travels as the member's own statement, followed, if there
-//! is a claim about it, by that claim: the same id, the status, its authors, and nothing else.
-//!
-//! | field of `MemberRecord` | own statement | claim |
-//! | --- | --- | --- |
-//! | `member_id` | 16 bytes | the same 16 bytes |
-//! | `address`, `kinds`, `weight` | set | empty, ignored |
-//! | `incarnation` | of the statement | of the statement before it |
-//! | `status` | `JOINING`, `UP`, `LEAVING`, `REMOVED` | `SUSPECT`, `DEAD`, `REMOVED` |
-//! | `asserted_by` | empty | 16 bytes for each author, at most four |
+//! | field of `MemberRecord` | what it holds |
+//! | --- | --- |
+//! | `member_id`, `address`, `kinds`, `weight`, `incarnation` | as the member wrote them |
+//! | `status` | what the member wrote: `JOINING`, `UP`, `LEAVING`, `REMOVED` |
+//! | `verdict` | what others claim of it: `SUSPECT`, `DEAD`, `REMOVED`; `UNKNOWN` when nobody claims anything |
+//! | `asserted_by` | 16 bytes for each author of the claim, at most four |
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,13 +16,11 @@ use core::time::Duration;
 use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, InvalidId, MemberId};
 
-use super::{
-    Buckets, Claim, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict,
-};
+use super::{Buckets, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict};
 use crate::{KindName, Member};
 
 /// Limits on what a peer may send; far above what a cluster needs, far below what hurts.
-const MAX_STATEMENTS: usize = 2 * Config::MOST_MEMBERS;
+const MAX_RECORDS: usize = Config::MOST_MEMBERS;
 const MAX_ADDRESS: usize = 512;
 const MAX_KINDS: usize = 4096;
 const MAX_KIND: usize = 256;
@@ -61,9 +55,9 @@ pub enum WireError {
         /// Whether it came with an author other than the member.
         asserted: bool,
     },
-    /// A claim that does not follow the statement that it is about.
-    #[error("a claim about {member} stands without the record that it is about")]
-    LoneClaim {
+    /// A claim that nobody makes.
+    #[error("a claim about {member} has no author")]
+    NoAuthor {
         /// Whom it accuses.
         member: MemberId,
     },
@@ -95,7 +89,7 @@ impl TryFrom<wire::JoinRequest> for Record {
 
     fn try_from(request: wire::JoinRequest) -> Result<Self, WireError> {
         let joiner = decode(request.joiner.into_iter().collect())?.pop().ok_or(WireError::NoJoiner)?;
-        Ok(Arc::unwrap_or_clone(joiner))
+        Ok(joiner.own_part())
     }
 }
 
@@ -191,8 +185,8 @@ impl From<&Message> for WireMessage {
             }),
             Message::Sync { records, complete } => Self::Sync(wire::MembershipSync {
                 records: encode(records),
-                bucket_count: complete.count() as u32,
-                buckets: complete.numbers().iter().map(|number| *number as u32).collect(),
+                bucket_count: narrow(complete.count()),
+                buckets: complete.numbers().iter().map(|number| narrow(*number)).collect(),
             }),
         }
     }
@@ -305,7 +299,7 @@ impl TryFrom<wire::MembershipCompare> for Message {
 }
 
 fn encode(records: &[Arc<Record>]) -> Vec<wire::MemberRecord> {
-    records.iter().flat_map(|record| core::iter::once(own_statement(record)).chain(claim_statement(record))).collect()
+    records.iter().map(|record| statement(record)).collect()
 }
 
 fn own_statement(record: &Record) -> wire::MemberRecord {
@@ -327,20 +321,23 @@ fn own_statement(record: &Record) -> wire::MemberRecord {
     }
 }
 
-fn claim_statement(record: &Record) -> Option<wire::MemberRecord> {
-    let Claim { verdict, .. } = record.claim()?;
-    let status = match verdict {
+/// What the member wrote, and what others claim of it.
+fn statement(record: &Record) -> wire::MemberRecord {
+    let verdict = record.claim().map_or(wire::MemberStatus::Unknown, |claim| match claim.verdict {
         Verdict::Suspect => wire::MemberStatus::Suspect,
         Verdict::Dead => wire::MemberStatus::Dead,
         Verdict::Removed => wire::MemberStatus::Removed,
-    };
-    Some(wire::MemberRecord {
-        member_id: id_bytes(record.id()),
-        incarnation: record.incarnation().get(),
-        status: status.into(),
+    });
+    wire::MemberRecord {
+        verdict: verdict.into(),
         asserted_by: record.authors().iter().flat_map(|author| author.to_bytes()).collect(),
-        ..wire::MemberRecord::default()
-    })
+        ..own_statement(record)
+    }
+}
+
+/// Of buckets there are few.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn id_bytes(id: MemberId) -> prost::bytes::Bytes {
@@ -348,27 +345,26 @@ fn id_bytes(id: MemberId) -> prost::bytes::Bytes {
 }
 
 fn decode(statements: Vec<wire::MemberRecord>) -> Result<Vec<Arc<Record>>, WireError> {
-    within("records", statements.len(), MAX_STATEMENTS)?;
-    let mut records: Vec<Record> = Vec::with_capacity(statements.len());
-    for statement in statements {
-        if statement.asserted_by.is_empty() {
-            records.push(own_record(statement)?);
-        } else {
-            let member = MemberId::try_from(statement.member_id.as_ref())?;
-            let accused = records.last_mut().filter(|record| {
-                record.id() == member
-                    && record.claim().is_none()
-                    && record.incarnation() == Incarnation::new(statement.incarnation)
-            });
-            let accused = accused.ok_or(WireError::LoneClaim { member })?;
-            let verdict = verdict(statement.status)?;
-            within("asserted_by", statement.asserted_by.len(), Record::MOST_ACCUSERS * AUTHOR)?;
-            for author in statement.asserted_by.chunks(AUTHOR) {
-                *accused = accused.claimed(verdict, MemberId::try_from(author)?);
-            }
-        }
+    within("records", statements.len(), MAX_RECORDS)?;
+    statements.into_iter().map(|statement| record(statement).map(Arc::new)).collect()
+}
+
+fn record(mut statement: wire::MemberRecord) -> Result<Record, WireError> {
+    let authors = core::mem::take(&mut statement.asserted_by);
+    let claimed = statement.verdict;
+    let mut record = own_record(statement)?;
+    if authors.is_empty() && claimed == i32::from(wire::MemberStatus::Unknown) {
+        return Ok(record);
     }
-    Ok(records.into_iter().map(Arc::new).collect())
+    let verdict = verdict(claimed)?;
+    if authors.is_empty() {
+        return Err(WireError::NoAuthor { member: record.id() });
+    }
+    within("asserted_by", authors.len(), Record::MOST_ACCUSERS * AUTHOR)?;
+    for author in authors.chunks(AUTHOR) {
+        record = record.claimed(verdict, MemberId::try_from(author)?);
+    }
+    Ok(record)
 }
 
 fn own_record(statement: wire::MemberRecord) -> Result<Record, WireError> {

@@ -29,7 +29,7 @@ pub fn encoded_len(message: &Message) -> usize {
     records + fixed
 }
 
-/// The record as a repeated field: its own statement, and the claim about it.
+/// The record as a repeated field: what the member wrote, and what is claimed of it.
 fn record_len(record: &Record) -> usize {
     let member = record.member();
     let id = text(16);
@@ -38,8 +38,8 @@ fn record_len(record: &Record) -> usize {
     // No stage and no verdict is written as zero, and all are written in one byte.
     let own =
         id + text(member.address.as_str().len()) + kinds + number(u64::from(member.weight.get())) + incarnation + 2;
-    let claim = if record.claim().is_some() { text(id + incarnation + 2 + text(authors_len(record))) } else { 0 };
-    text(own) + claim
+    let claim = if record.claim().is_some() { 2 + text(authors_len(record)) } else { 0 };
+    text(own + claim)
 }
 
 fn authors_len(record: &Record) -> usize {
