@@ -79,7 +79,7 @@ pub struct Totals {
     pub messages: u64,
     /// Sent, encoded payloads.
     pub bytes: u64,
-    /// Of the messages those that carry a table.
+    /// Of the messages those that answer comparisons of tables.
     pub syncs: u64,
     /// Of the messages those that did not arrive.
     pub lost: u64,

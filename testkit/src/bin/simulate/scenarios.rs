@@ -371,7 +371,7 @@ fn scale(options: &Options) -> Report {
     let mut report = Report::new(title("scale", &setting));
     let ours = scenario::scale(&setting, options.lasts(60));
     report.row(Row::new("built in", seconds(ours.built)));
-    report.row(Row::new("tables sent", ours.traffic.totals.syncs));
+    report.row(Row::new("answers of comparisons", ours.traffic.totals.syncs));
     report.row(Row::new("pairs that do not know after it", ours.unknown));
     report.row(Row::new("false deaths", ours.false_deaths));
     traffic_rows(&mut report, &ours.traffic, None);
