@@ -3,5 +3,7 @@
 
 mod actor;
 mod announcer;
+mod located;
 
 pub(crate) use self::actor::{PlacementActor, PlacementMessage};
+pub(crate) use self::located::locate;

@@ -26,7 +26,7 @@ use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::pid_cache::{Pid, PidCacheMessage};
-use crate::placement::PlacementMessage;
+use crate::placement::locate;
 use crate::remoting::Endpoint;
 
 /// A grain by its name, with the options of calls to it. A cheap clone.
@@ -299,7 +299,7 @@ impl GrainRef {
         let identity = Arc::clone(&self.identity);
         let asked = async {
             if node.view.load().owner(&identity).is_some_and(|owner| owner.id == node.me.id) {
-                let located = parts.placement.ask(|reply| PlacementMessage::Locate { identity, reply }).await?;
+                let located = locate(node, identity).await?;
                 // Not there any more: as stale as any other reference.
                 let pid = |location: Location| node.local_pid(location.activation).ok_or(Unresolved::NotOwner);
                 Some(located.map_err(Unresolved::from).and_then(pid))

@@ -1,4 +1,4 @@
-//! Which kinds are lent to their callers.
+//! Which kinds are so quick that their callers run them.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,13 +13,13 @@ const BRIEF: u32 = 4_000;
 /// One outlier, however long, counts as this much.
 const LONGEST: u32 = 8 * BRIEF;
 
-/// One turn in so many of a thread is measured.
-const SAMPLED: u8 = 32;
+/// One in so many of what a thread runs is measured. A prime, so that of things that take turns each gets its share.
+const SAMPLED: u8 = 31;
 
 /// Calls between grains that may run inside each other in one task, so that a chain of them cannot exhaust its stack.
 const MOST_NESTED: u8 = 8;
 
-/// Whether the turns of a kind are brief and do not wait, as far as samples tell.
+/// Whether the turns of a kind, or its activations, are brief and do not wait, as far as samples tell.
 ///
 /// An exponentially weighted mean with the weight 1/8 for the newest sample. A kind begins as one that is not brief and
 /// needs some samples to prove otherwise; a turn that waits counts with all of its time.
@@ -39,14 +39,14 @@ impl Brief {
         self.mean.load(Ordering::Relaxed) <= BRIEF
     }
 
-    /// When the turn that begins now began, if it is to be measured.
+    /// When what begins now began, if it is to be measured.
     pub(super) fn sample(&self) -> Option<Instant> {
         thread_local! {
             static TURNS: Cell<u8> = const { Cell::new(0) };
         }
         let turn = TURNS.get();
-        TURNS.set(turn.wrapping_add(1));
-        turn.is_multiple_of(SAMPLED).then(Instant::now)
+        TURNS.set((turn + 1) % SAMPLED);
+        (turn == 0).then(Instant::now)
     }
 
     pub(super) fn took(&self, began: Option<Instant>) {

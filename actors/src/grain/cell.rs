@@ -4,6 +4,7 @@
 //! the grain at rest: a call that is answered at once costs no task switch. Only kinds whose turns are [`Brief`] are
 //! lent to callers, since nothing else of the caller's task runs meanwhile.
 
+mod birth;
 mod lending;
 mod mailbox;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
 use tokio::task::AbortHandle;
 
+use self::birth::Make;
 use self::mailbox::{Answers, Batch, drop_quietly};
 use crate::grain::brief::Nested;
 use crate::grain::door::{Door, Ended, Refused};
@@ -43,15 +45,16 @@ const TURN_BUDGET: u32 = 128;
 const BURSTS: u8 = 2;
 
 /// The same of a grain whose turns are brief.
-const BRIEF_TURN_BUDGET: u32 = 1_024;
+const BRIEF_TURN_BUDGET: u32 = 2_048;
 
-/// Answers of brief turns that are held back until the grain is free again, at most.
-const HELD_BACK: usize = 256;
+/// Answers of brief turns that are held back until the grain is free again, at most. As many as callers that queue up while
+/// others have it: woken while the task still has the grain, they would queue up again, and the task would keep it for good.
+const HELD_BACK: usize = 2_048;
 
 /// One activation of a [`Grain`].
 pub(super) struct Cell<G> {
     this: Weak<Self>,
-    context: GrainContext,
+    context: Arc<GrainContext>,
     settings: Arc<KindSettings>,
     inner: Mutex<Inner<G>>,
     /// Messages that the task has taken from the queue and not yet handled. Written by the task alone.
@@ -78,24 +81,53 @@ struct Inner<G> {
 ///
 /// | state | legal next states |
 /// | --- | --- |
+/// | `Unborn` | `Lent` (a caller makes it), `Working` (its task does), `Gone` |
 /// | `Resting` | `Working` (its task takes it), `Lent` (a caller does), `Gone` |
 /// | `Working` | `Resting`, `Gone` |
-/// | `Lent` | `Resting`, `Unfinished` (the turn waits for something), `Gone` |
+/// | `Lent` | `Resting`, `Unfinished` (the turn waits for something), `Working` (its activation does), `Gone` |
 /// | `Unfinished` | `Working`, `Gone` |
 /// | `Gone` | none |
 ///
 /// Invariant: while work waits and the grain rests, a task has been woken or is about to be spawned.
 enum Life<G> {
+    /// Nobody has begun to make it.
+    Unborn(Make<G>),
     /// Nobody runs it.
-    Resting(Box<G>),
+    Resting(Box<Active<G>>),
     /// Its task has it, or makes it.
     Working,
-    /// A caller has it, for one turn.
+    /// A caller has it, or makes it.
     Lent,
     /// It is in a caller's turn that its task has to finish.
     Unfinished(Box<Unfinished<G>>),
     /// The activation has ended.
     Gone,
+}
+
+/// A grain, and what its turns need, so that who runs one touches nothing else that the callers share.
+struct Active<G> {
+    grain: G,
+    context: Arc<GrainContext>,
+    settings: Arc<KindSettings>,
+}
+
+impl<G: Grain> Active<G> {
+    async fn turn(&mut self, envelope: &Envelope) -> (Outcome, Turn) {
+        let brief = &self.settings.brief;
+        let began = brief.sample();
+        let Envelope { message, data, traceparent, .. } = envelope;
+        let call = Call { message, data, traceparent: traceparent.as_deref() };
+        let answer = AssertUnwindSafe(self.grain.receive(call, &self.context)).catch_unwind().await;
+        brief.took(began);
+        match answer {
+            Ok(Ok(answer)) => (Outcome::Response { message: answer.message, data: answer.data }, Turn::Done),
+            Ok(Err(error)) => (error.into(), Turn::Done),
+            Err(_) => {
+                tracing::warn!(identity = %self.context.identity, %message, "a grain panicked");
+                (GrainError::new(ErrorCode::Panicked, "the grain panicked").into(), Turn::Panicked)
+            }
+        }
+    }
 }
 
 /// The task of a cell.
@@ -119,34 +151,6 @@ enum Order {
 }
 
 impl<G: Grain> Cell<G> {
-    /// Starts the activation: builds the grain and runs `on_activate` in a task of its own, then reports.
-    pub(super) fn start(
-        settings: Arc<KindSettings>,
-        context: GrainContext,
-        grain: impl FnOnce() -> G + Send + 'static,
-    ) -> Arc<Self> {
-        let cell = Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
-            context,
-            settings,
-            inner: Mutex::new(Inner {
-                queue: VecDeque::new(),
-                life: Life::Working,
-                order: Order::Cool,
-                task: Some(Task::default()),
-                activated: false,
-                stopped: false,
-                lives: 0,
-                bursts: 1,
-            }),
-            taken: AtomicUsize::new(0),
-            idle_sweeps: AtomicU32::new(0),
-        });
-        let this = Arc::clone(&cell);
-        cell.spawn(0, async move { this.activate(grain).await });
-        cell
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner<G>> {
         // A panic under this lock is impossible: no user code runs there.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -175,36 +179,6 @@ impl<G: Grain> Cell<G> {
         }
     }
 
-    async fn activate(&self, grain: impl FnOnce() -> G) -> End {
-        let activation = async {
-            let mut grain = Box::new(grain());
-            grain.on_activate(&self.context).await.map(|()| grain)
-        };
-        let failure = match AssertUnwindSafe(activation).catch_unwind().await {
-            Ok(Ok(grain)) => {
-                self.lock().activated = true;
-                self.context.cluster.activated(self.context.activation);
-                return self.settle(grain);
-            }
-            Ok(Err(error)) => error,
-            Err(_) => GrainError::new(ErrorCode::Panicked, "the activation panicked"),
-        };
-        End::Failed(failure)
-    }
-
-    /// Puts the activated grain to rest. If there is work already it gets another task: that one is large, and this one is
-    /// small, because most grains are activated more often than they are busy.
-    fn settle(&self, grain: Box<G>) -> End {
-        let mut inner = self.lock();
-        if inner.stopped {
-            return End::Cut;
-        }
-        inner.life = Life::Resting(grain);
-        inner.task = None;
-        self.wake_for_work(inner);
-        End::Rest
-    }
-
     async fn run(&self) -> End {
         let mut batch = Batch::default();
         let mut answers = Answers::default();
@@ -229,9 +203,9 @@ impl<G: Grain> Cell<G> {
                 }
                 Work::Rest => return End::Rest,
                 Work::End => return End::Cut,
-                Work::Leave(mut grain, reason) => {
+                Work::Leave(mut active, reason) => {
                     // Boxed, since it happens once, and its room would be in every task.
-                    let goodbye = AssertUnwindSafe(grain.on_deactivate(reason, &self.context)).catch_unwind();
+                    let goodbye = AssertUnwindSafe(active.grain.on_deactivate(reason, &self.context)).catch_unwind();
                     if Box::pin(goodbye).await.is_err() {
                         tracing::warn!(identity = %self.context.identity, "a grain panicked while it was deactivated");
                     }
@@ -249,7 +223,7 @@ impl<G: Grain> Cell<G> {
                     continue;
                 }
                 let reply = envelope.reply.take();
-                let mut turn = pin!(self.turn(grain, &envelope));
+                let mut turn = pin!(grain.turn(&envelope));
                 let (outcome, end) = poll_fn(|cx| {
                     let done = turn.as_mut().poll(cx);
                     if done.is_pending() {
@@ -275,22 +249,6 @@ impl<G: Grain> Cell<G> {
         }
     }
 
-    async fn turn(&self, grain: &mut G, envelope: &Envelope) -> (Outcome, Turn) {
-        let began = self.settings.brief.sample();
-        let Envelope { message, data, traceparent, .. } = envelope;
-        let call = Call { message, data, traceparent: traceparent.as_deref() };
-        let answer = AssertUnwindSafe(grain.receive(call, &self.context)).catch_unwind().await;
-        self.settings.brief.took(began);
-        match answer {
-            Ok(Ok(answer)) => (Outcome::Response { message: answer.message, data: answer.data }, Turn::Done),
-            Ok(Err(error)) => (error.into(), Turn::Done),
-            Err(_) => {
-                tracing::warn!(identity = %self.context.identity, %message, "a grain panicked");
-                (GrainError::new(ErrorCode::Panicked, "the grain panicked").into(), Turn::Panicked)
-            }
-        }
-    }
-
     fn is_fatal(&self, turn: Turn) -> bool {
         turn == Turn::Panicked && self.settings.on_panic == OnPanic::Deactivate
     }
@@ -302,7 +260,12 @@ impl<G: Grain> Cell<G> {
     }
 
     /// Gives the task what to do next, and takes the grain from it, or gives it to it, as that needs.
-    fn poll_work(&self, cx: &Context<'_>, batch: &mut VecDeque<Envelope>, held: &mut Option<Box<G>>) -> Poll<Work<G>> {
+    fn poll_work(
+        &self,
+        cx: &Context<'_>,
+        batch: &mut VecDeque<Envelope>,
+        held: &mut Option<Box<Active<G>>>,
+    ) -> Poll<Work<G>> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if inner.stopped {
@@ -351,7 +314,7 @@ impl<G: Grain> Cell<G> {
         let inner = &mut *guard;
         inner.bursts = inner.bursts.max(1);
         match inner.life {
-            Life::Working | Life::Lent | Life::Gone => return,
+            Life::Unborn(_) | Life::Working | Life::Lent | Life::Gone => return,
             Life::Resting(_) | Life::Unfinished(_) => {}
         }
         if let Some(task) = &mut inner.task {
@@ -390,7 +353,7 @@ impl<G: Grain> Cell<G> {
                 return;
             }
             // Outside the lock, and before the activation counts as ended.
-            held @ (Life::Resting(_) | Life::Unfinished(_)) => {
+            held @ (Life::Unborn(_) | Life::Resting(_) | Life::Unfinished(_)) => {
                 drop(inner);
                 drop_quietly(held);
                 inner = self.lock();
@@ -419,6 +382,14 @@ impl<G: Grain> Cell<G> {
 }
 
 impl<G: Grain> Door for Cell<G> {
+    fn begin(self: Arc<Self>) -> bool {
+        self.begin_here()
+    }
+
+    fn begin_apart(self: Arc<Self>) {
+        self.begin_in_task();
+    }
+
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         let mut inner = self.lock();
         if inner.stopped || matches!(inner.life, Life::Gone) || matches!(inner.order, Order::Drain(_)) {
@@ -495,7 +466,8 @@ impl<G: Grain> Door for Cell<G> {
                     return false;
                 }
                 // On its way to rest.
-                (Life::Lent | Life::Unfinished(_) | Life::Working, _) | (Life::Resting(_), Some(_)) => {}
+                (Life::Unborn(_) | Life::Lent | Life::Unfinished(_) | Life::Working, _)
+                | (Life::Resting(_), Some(_)) => {}
                 (Life::Resting(_), None) | (Life::Gone, _) => inner.bursts = 0,
             }
         }
@@ -520,7 +492,7 @@ enum Work<G> {
     /// End; it was stopped.
     End,
     /// Say goodbye.
-    Leave(Box<G>, DeactivationReason),
+    Leave(Box<Active<G>>, DeactivationReason),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -531,7 +503,7 @@ enum Turn {
 
 /// A turn that a caller began, with the grain in it.
 struct Unfinished<G> {
-    turn: BoxFuture<'static, (Box<G>, Outcome, Turn)>,
+    turn: BoxFuture<'static, (Box<Active<G>>, Outcome, Turn)>,
     reply: ReplyTo,
 }
 

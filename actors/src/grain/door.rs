@@ -1,4 +1,5 @@
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::placement::DeactivationReason;
@@ -10,6 +11,17 @@ use crate::grain::{Envelope, GrainError, ReplyTo};
 
 /// All that the rest of a node knows of a running grain.
 pub(crate) trait Door: Debug + Send + Sync {
+    /// Activates the grain, if nobody has begun that: in place as far as that goes without waiting, if that takes but a
+    /// moment, and the rest in a task. Says whether it is active; if not, that is reported later.
+    ///
+    /// What activates by itself has nothing to do here.
+    fn begin(self: Arc<Self>) -> bool {
+        false
+    }
+
+    /// The same, all of it in a task.
+    fn begin_apart(self: Arc<Self>) {}
+
     /// Queues a message, or gives it back with the reason.
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused>;
 

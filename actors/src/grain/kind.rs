@@ -40,7 +40,10 @@ pub(crate) struct KindSettings {
     pub(crate) mailbox: usize,
     pub(crate) on_panic: OnPanic,
     pub(crate) idle_after: Option<Duration>,
+    /// Of turns.
     pub(crate) brief: Arc<Brief>,
+    /// Of activations.
+    pub(crate) brief_start: Arc<Brief>,
 }
 
 impl KindSettings {
@@ -54,11 +57,8 @@ impl KindSettings {
 impl Kind {
     /// A kind whose activations are made by `factory`, one call each.
     pub fn new<G: Grain>(name: impl Into<KindName>, factory: impl Fn() -> G + Send + Sync + 'static) -> Self {
-        let factory = Arc::new(factory);
-        Self::opened_by(name.into(), move |settings, context| {
-            let factory = Arc::clone(&factory);
-            Cell::start(settings, context, move || factory())
-        })
+        let make: Arc<dyn Fn() -> G + Send + Sync> = Arc::new(factory);
+        Self::opened_by(name.into(), move |settings, context| Cell::new(settings, context, Arc::clone(&make)))
     }
 
     /// A kind whose activations are ractor actors, made by `factory`. Each gets its [`GrainContext`] as arguments, and
@@ -83,6 +83,7 @@ impl Kind {
             on_panic: OnPanic::default(),
             idle_after: Some(Duration::from_secs(60)),
             brief: Arc::default(),
+            brief_start: Arc::default(),
         };
         Self { name, settings, open: Arc::new(move |settings, context| open(settings, context) as Arc<dyn Door>) }
     }
@@ -119,7 +120,8 @@ impl Kind {
         Arc::new(self.settings.clone())
     }
 
-    /// Starts an activation; the door reports through `context` when it is active, and when it has ended.
+    /// An activation that somebody has to [begin](Door::begin); the door reports through `context` when it is active, and
+    /// when it has ended.
     pub(crate) fn open(&self, settings: Arc<KindSettings>, context: GrainContext) -> Arc<dyn Door> {
         (self.open)(settings, context)
     }

@@ -19,7 +19,7 @@ use crate::event::ClusterEvent;
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::pid_cache::Pid;
-use crate::placement::PlacementMessage;
+use crate::placement::locate;
 use crate::remoting::refuse_unknown;
 use crate::topic;
 
@@ -211,9 +211,7 @@ impl PidCacheState {
 }
 
 async fn ask_here(node: &Node, identity: &Arc<ClusterIdentity>) -> Result<Location, LookupError> {
-    let parts = node.parts().ok_or(Refusal::NotStarted)?;
-    let located = parts.placement.ask(|reply| PlacementMessage::Locate { identity: Arc::clone(identity), reply }).await;
-    Ok(located.unwrap_or(Err(Refusal::ShuttingDown))?)
+    Ok(locate(node, Arc::clone(identity)).await.unwrap_or(Err(Refusal::ShuttingDown))?)
 }
 
 async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> Result<Location, LookupError> {

@@ -16,10 +16,11 @@ use tokio::sync::oneshot;
 use crate::ClusterContext;
 use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
-use crate::grain::{Ended, GrainContext, Kind, KindSettings};
+use crate::grain::{Door, Ended, GrainContext, Kind, KindSettings};
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::placement::announcer::Announcer;
+use crate::placement::located::{Located, Unborn};
 use crate::remoting::refuse_unknown;
 use crate::timer::Timer;
 use crate::topic;
@@ -30,10 +31,10 @@ pub(crate) struct PlacementActor;
 pub(crate) enum PlacementMessage {
     /// Ownership in a new topology.
     TopologyChanged(Arc<Rendezvous>),
-    /// This node wants an activation that it owns: where is it? What is found is in the table of the PID cache by then.
+    /// See [`locate`](super::locate).
     Locate {
         identity: Arc<ClusterIdentity>,
-        reply: oneshot::Sender<Result<Location, Refusal>>,
+        reply: oneshot::Sender<Located>,
     },
     FromPeer(PeerRequest),
     Activated(ActivationId),
@@ -62,6 +63,9 @@ pub(crate) struct PlacementState {
     out: Outbox<Effect, Event>,
     kinds: HashMap<KindName, (Kind, Arc<KindSettings>), FnvBuildHasher>,
     waiting: HashMap<RequestId, Requester, FnvBuildHasher>,
+    /// The first activation that a request of this node starts, for who asked to begin.
+    unborn: Option<(Placed, Arc<dyn Door>)>,
+    asked_here: bool,
     shutdown: Option<oneshot::Sender<usize>>,
     announcer: Announcer,
     timer: Timer,
@@ -70,7 +74,7 @@ pub(crate) struct PlacementState {
 /// Who asked for an activation.
 enum Requester {
     /// This node.
-    Here(Arc<ClusterIdentity>, oneshot::Sender<Result<Location, Refusal>>),
+    Here(Arc<ClusterIdentity>, oneshot::Sender<Located>),
     Peer(PeerRequest),
 }
 
@@ -94,6 +98,8 @@ impl Actor for PlacementActor {
             out: Outbox::new(),
             kinds,
             waiting: HashMap::default(),
+            unborn: None,
+            asked_here: false,
             shutdown: None,
             timer: Timer::default(),
         })
@@ -159,8 +165,19 @@ impl Actor for PlacementActor {
 impl PlacementState {
     fn request(&mut self, myself: &ActorRef<PlacementMessage>, identity: Arc<ClusterIdentity>, requester: Requester) {
         let request = self.node.request_id();
+        self.asked_here = matches!(requester, Requester::Here(..));
         self.waiting.insert(request, requester);
         self.step(myself, Input::Requested { request, identity });
+        self.asked_here = false;
+        if let Some((placed, door)) = self.unborn.take() {
+            let location = self.location(placed);
+            let (answer, known) = oneshot::channel();
+            let unborn = Located::Unborn(Unborn::new(location, door, known));
+            if let Some(Requester::Here(_, reply)) = self.waiting.get_mut(&request) {
+                // Who no longer waits drops it, and so it begins.
+                drop(std::mem::replace(reply, answer).send(unborn));
+            }
+        }
     }
 
     fn step(&mut self, myself: &ActorRef<PlacementMessage>, input: Input) {
@@ -196,6 +213,10 @@ impl PlacementState {
                 // Fenced in between, it was not among those that were stopped.
                 if self.node.is_fenced() {
                     door.stop();
+                } else if std::mem::take(&mut self.asked_here) {
+                    self.unborn = Some((Placed { activation, epoch }, door));
+                } else {
+                    door.begin_apart();
                 }
             }
             Effect::Answer { request, answer } => {
@@ -239,7 +260,7 @@ impl PlacementState {
                 if let Some(pid) = result.as_ref().ok().and_then(|location| self.node.local_pid(location.activation)) {
                     self.node.pids.insert(identity, pid);
                 }
-                drop(reply.send(result));
+                drop(reply.send(Located::Known(result)));
             }
             Requester::Peer(peer) => {
                 let hash = self.node.view.load().topology().hash();

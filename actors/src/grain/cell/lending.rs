@@ -1,6 +1,5 @@
 //! Turns in the tasks of callers.
 
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
@@ -8,7 +7,7 @@ use gristmill_core::placement::DeactivationReason;
 use gristmill_transport::Outcome;
 
 use super::mailbox::drop_quietly;
-use super::{Cell, End, Life, Order, Unfinished};
+use super::{Active, Cell, End, Life, Order, Unfinished};
 use crate::grain::{Envelope, Grain, ReplyTo};
 
 /// How often a caller looks again whether another one has given the grain back; each time it spins twice as long.
@@ -17,15 +16,14 @@ const PATIENCE: u32 = 7;
 impl<G: Grain> Cell<G> {
     /// Takes the grain for one turn in the caller's task, if nobody is before him. While another caller has it, that is
     /// waited for: a brief turn is over sooner than a task is woken.
-    pub(super) fn lend(&self) -> Option<(Arc<Self>, Box<G>)> {
-        let this = self.this.upgrade()?;
+    pub(super) fn lend(&self) -> Option<Box<Active<G>>> {
         for patience in 0..PATIENCE {
             let mut inner = self.lock();
             if !inner.queue.is_empty() || inner.stopped || matches!(inner.order, Order::Drain(_)) {
                 return None;
             }
             match std::mem::replace(&mut inner.life, Life::Lent) {
-                Life::Resting(grain) => return Some((this, grain)),
+                Life::Resting(active) => return Some(active),
                 Life::Lent => {}
                 other => {
                     inner.life = other;
@@ -41,18 +39,17 @@ impl<G: Grain> Cell<G> {
     /// Runs one turn of the lent grain, as far as it goes without waiting.
     pub(super) fn turn_lent(
         &self,
-        (cell, grain): (Arc<Self>, Box<G>),
+        mut active: Box<Active<G>>,
         envelope: Envelope,
         reply: &mut dyn FnMut() -> ReplyTo,
     ) -> Option<Outcome> {
         self.is_in_use();
         let mut turn: BoxFuture<'static, _> = Box::pin(async move {
-            let mut grain = grain;
-            let (outcome, end) = cell.turn(&mut grain, &envelope).await;
-            (grain, outcome, end)
+            let (outcome, end) = active.turn(&envelope).await;
+            (active, outcome, end)
         });
         // Whatever it waits for is told of the real waker when its task polls it again, at once.
-        let Poll::Ready((grain, outcome, end)) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        let Poll::Ready((active, outcome, end)) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             let reply = reply();
             let mut inner = self.lock();
             if inner.stopped {
@@ -70,10 +67,10 @@ impl<G: Grain> Cell<G> {
         let fatal = self.is_fatal(end);
         if inner.stopped || fatal {
             drop(inner);
-            drop_quietly(grain);
+            drop_quietly(active);
             self.release(if fatal { End::Left(DeactivationReason::Panicked) } else { End::Cut }, true);
         } else {
-            inner.life = Life::Resting(grain);
+            inner.life = Life::Resting(active);
             self.wake_for_work(inner);
         }
         Some(outcome)

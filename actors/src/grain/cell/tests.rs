@@ -169,6 +169,13 @@ const ACTIVATION: ActivationId = ActivationId::new(NonZeroU64::new(7).unwrap());
 impl Bench {
     /// A cell whose activation has been spawned, not more.
     async fn start(identity: &str, settings: KindSettings) -> Self {
+        let bench = Self::unborn(identity, settings).await;
+        Arc::clone(&bench.cell).begin_apart();
+        bench
+    }
+
+    /// A cell that nobody has begun to fill.
+    async fn unborn(identity: &str, settings: KindSettings) -> Self {
         let (node, reports) = node().await;
         let context = GrainContext {
             identity: Arc::new(ClusterIdentity::new("script", identity)),
@@ -177,8 +184,8 @@ impl Bench {
             cluster: ClusterContext::new(node),
         };
         let seen = Seen::new();
-        let script = Script(Arc::clone(&seen));
-        let cell = Cell::start(Arc::new(settings), context, move || script);
+        let shared = Arc::clone(&seen);
+        let cell = Cell::new(Arc::new(settings), context, Arc::new(move || Script(Arc::clone(&shared))));
         seen.cell.set(Arc::downgrade(&cell)).unwrap();
         Self { cell, seen, calls: Arc::default(), reports }
     }
@@ -297,7 +304,13 @@ fn brief() -> KindSettings {
 type Answered<'a> = PendingCall<'a, Outcome>;
 
 fn settings() -> KindSettings {
-    KindSettings { mailbox: 1_000, on_panic: OnPanic::Deactivate, idle_after: None, brief: Arc::default() }
+    KindSettings {
+        mailbox: 1_000,
+        on_panic: OnPanic::Deactivate,
+        idle_after: None,
+        brief: Arc::default(),
+        brief_start: Arc::default(),
+    }
 }
 
 async fn outcome(answered: Answered<'_>) -> Outcome {
