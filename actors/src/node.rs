@@ -27,7 +27,7 @@ use crate::inbox::Inbox;
 use crate::member_list::MemberListMessage;
 use crate::metrics::Metrics;
 use crate::pid_cache::{Pid, PidCacheMessage, PidTable};
-use crate::placement::PlacementMessage;
+use crate::placement::{Directory, PlacementMessage};
 use crate::remoting::Remoting;
 
 /// How often deadlines of calls to grains of this node are looked at.
@@ -50,7 +50,7 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     /// Written by the member list alone, as one piece: no two parts of a node disagree about who owns what.
     pub(crate) view: ArcSwap<Rendezvous>,
-    /// Written by the placement alone.
+    /// Written by the directory alone.
     pub(crate) doors: DashMap<ActivationId, Arc<dyn Door>, FnvBuildHasher>,
     pub(crate) pids: PidTable,
     pub(crate) local_calls: Arc<PendingCalls<Outcome>>,
@@ -75,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) member_list: Inbox<MemberListMessage>,
     pub(crate) gossip: Inbox<GossipMessage>,
     pub(crate) placement: Inbox<PlacementMessage>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) pid_cache: Inbox<PidCacheMessage>,
     pub(crate) delivery: Inbox<DeliveryMessage>,
 }

@@ -3,7 +3,7 @@
 
 mod actor;
 mod announcer;
-mod located;
+mod directory;
 
 pub(crate) use self::actor::{PlacementActor, PlacementMessage};
-pub(crate) use self::located::locate;
+pub(crate) use self::directory::Directory;

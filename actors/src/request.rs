@@ -26,7 +26,6 @@ use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::pid_cache::{Pid, PidCacheMessage};
-use crate::placement::locate;
 use crate::remoting::Endpoint;
 
 /// A grain by its name, with the options of calls to it. A cheap clone.
@@ -294,12 +293,12 @@ impl GrainRef {
 
     /// Asks where the grain is: this node's placement if it owns it, else the PID cache, which asks the owner.
     async fn resolve(&self, deadline: Instant) -> Result<Pid, Failure> {
-        let node = &**self.cluster.node();
+        let node = self.cluster.node();
         let parts = node.parts().ok_or(Failure::Final(RequestError::NotRunning))?;
         let identity = Arc::clone(&self.identity);
         let asked = async {
             if node.view.load().owner(&identity).is_some_and(|owner| owner.id == node.me.id) {
-                let located = locate(node, identity).await?;
+                let located = parts.directory.locate(node, identity).await?;
                 // Not there any more: as stale as any other reference.
                 let pid = |location: Location| node.local_pid(location.activation).ok_or(Unresolved::NotOwner);
                 Some(located.map_err(Unresolved::from).and_then(pid))

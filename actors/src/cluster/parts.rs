@@ -18,7 +18,7 @@ use crate::inbox::Inbox;
 use crate::member_list::{FollowerActor, MemberListActor, MemberListMessage};
 use crate::node::{self, Node, Role};
 use crate::pid_cache::PidCacheActor;
-use crate::placement::{PlacementActor, PlacementMessage};
+use crate::placement::{Directory, PlacementActor, PlacementMessage};
 use crate::provider::{ProviderActor, ProviderArguments, ProviderError, ProviderMessage};
 use crate::remoting::{Dialer, Remoting, RemotingActor, RemotingArguments, Router};
 use crate::topic;
@@ -109,7 +109,9 @@ impl Started {
             Role::Client => self.spawn("member list", FollowerActor, Arc::clone(&node), root).await?,
         };
         let kinds = node.config.kinds.clone();
-        let placement = self.spawn("placement", PlacementActor, (Arc::clone(&node), kinds), root).await?;
+        let directory = Arc::new(Directory::new(&node, kinds));
+        let arguments = (Arc::clone(&node), Arc::clone(&directory));
+        let placement = self.spawn("placement", PlacementActor, arguments, root).await?;
         let pid_cache = self.spawn("PID cache", PidCacheActor, Arc::clone(&node), root).await?;
         let delivery = self.spawn("delivery", DeliveryActor, Arc::clone(&node), root).await?;
         node.connect(node::Parts {
@@ -117,6 +119,7 @@ impl Started {
             member_list: Inbox::new(member_list),
             gossip: Inbox::new(gossip),
             placement: Inbox::new(placement),
+            directory,
             pid_cache: Inbox::new(pid_cache),
             delivery: Inbox::new(delivery),
         });
@@ -242,6 +245,9 @@ impl Drop for Started {
         }
         self.node.local_calls.close(|| gristmill_transport::Outcome::unknown("this node has shut down"));
         self.node.pids.clear();
+        if let Some(parts) = self.node.parts() {
+            parts.directory.close();
+        }
         // Each grain knows its node, and the node its grains.
         self.node.doors.clear();
         self.sweeper.abort();

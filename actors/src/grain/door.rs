@@ -12,7 +12,7 @@ use crate::grain::{Envelope, GrainError, ReplyTo};
 /// All that the rest of a node knows of a running grain.
 pub(crate) trait Door: Debug + Send + Sync {
     /// Activates the grain, if nobody has begun that: in place as far as that goes without waiting, if that takes but a
-    /// moment, and the rest in a task. Says whether it is active; if not, that is reported later.
+    /// moment, and the rest in a task. Says whether it is active, which then is not reported.
     ///
     /// What activates by itself has nothing to do here.
     fn begin(self: Arc<Self>) -> bool {

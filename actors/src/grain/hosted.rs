@@ -81,6 +81,8 @@ where
 {
     pub(super) fn start(settings: Arc<KindSettings>, context: GrainContext, actor: A) -> Arc<Self> {
         let context = Arc::new(context);
+        // Whichever runtime the caller is on who asked for it.
+        let _on_the_nodes_runtime = context.cluster.node().runtime.enter();
         let reason = Arc::new(std::sync::Mutex::new(DeactivationReason::Stopped));
         let draining = Arc::new(AtomicBool::new(false));
         let spawned = ActorRuntime::spawn_instant(None, actor, Arc::clone(&context));

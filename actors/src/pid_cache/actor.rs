@@ -19,7 +19,6 @@ use crate::event::ClusterEvent;
 use crate::inbox::PeerRequest;
 use crate::node::Node;
 use crate::pid_cache::Pid;
-use crate::placement::locate;
 use crate::remoting::refuse_unknown;
 use crate::topic;
 
@@ -210,8 +209,9 @@ impl PidCacheState {
     }
 }
 
-async fn ask_here(node: &Node, identity: &Arc<ClusterIdentity>) -> Result<Location, LookupError> {
-    Ok(locate(node, Arc::clone(identity)).await.unwrap_or(Err(Refusal::ShuttingDown))?)
+async fn ask_here(node: &Arc<Node>, identity: &Arc<ClusterIdentity>) -> Result<Location, LookupError> {
+    let parts = node.parts().ok_or(Refusal::NotStarted)?;
+    Ok(parts.directory.locate(node, Arc::clone(identity)).await.unwrap_or(Err(Refusal::ShuttingDown))?)
 }
 
 async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> Result<Location, LookupError> {

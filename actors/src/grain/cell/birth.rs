@@ -67,13 +67,15 @@ impl<G: Grain> Cell<G> {
             }
             return false;
         };
-        match self.settle(activated) {
-            End::Rest => true,
-            end => {
-                self.release(end, true);
-                false
-            }
+        let end = match activated {
+            Ok(active) => self.settle(active),
+            Err(error) => End::Failed(error),
+        };
+        let is_active = matches!(end, End::Rest);
+        if !is_active {
+            self.release(end, true);
         }
+        is_active
     }
 
     /// Activates the grain in a task of its own.
@@ -85,7 +87,16 @@ impl<G: Grain> Cell<G> {
 
     fn finish_in_task(self: &Arc<Self>, activation: Activation<G>) {
         let cell = Arc::clone(self);
-        self.spawn(0, async move { cell.settle(activation.await) });
+        self.spawn(0, async move {
+            match activation.await {
+                Ok(active) => {
+                    cell.lock().activated = true;
+                    cell.context.cluster.activated(cell.context.activation);
+                    cell.settle(active)
+                }
+                Err(error) => End::Failed(error),
+            }
+        });
     }
 
     /// The activation, for whoever begins first; `life` says who that is.
@@ -116,21 +127,16 @@ impl<G: Grain> Cell<G> {
         }))
     }
 
-    /// Puts the activated grain to rest, and reports. If there is work already it gets another task: that one is large,
-    /// and this one is small, because most grains are activated more often than they are busy.
-    fn settle(&self, activated: Result<Box<Active<G>>, GrainError>) -> End {
-        let active = match activated {
-            Ok(active) => active,
-            Err(error) => return End::Failed(error),
-        };
-        self.lock().activated = true;
-        self.context.cluster.activated(self.context.activation);
+    /// Puts the activated grain to rest. If there is work already it gets another task: that one is large, and this one
+    /// is small, because most grains are activated more often than they are busy.
+    fn settle(&self, active: Box<Active<G>>) -> End {
         let mut inner = self.lock();
         if inner.stopped {
             drop(inner);
             drop_quietly(active);
             return End::Cut;
         }
+        inner.activated = true;
         inner.life = Life::Resting(active);
         inner.task = None;
         self.wake_for_work(inner);

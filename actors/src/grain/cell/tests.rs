@@ -15,7 +15,7 @@ use crate::event::Events;
 use crate::grain::{Reply, ReplyTo};
 use crate::inbox::Inbox;
 use crate::node::{Node, Parts, Role};
-use crate::placement::PlacementMessage;
+use crate::placement::{Directory, PlacementMessage};
 use crate::remoting::{Dialer, Remoting, Router};
 use crate::{ClusterConfig, ClusterContext};
 
@@ -151,6 +151,7 @@ async fn node() -> (Arc<Node>, mpsc::UnboundedReceiver<PlacementMessage>) {
         member_list: Inbox::new(sink().await.0),
         gossip: Inbox::new(sink().await.0),
         placement: Inbox::new(placement),
+        directory: Arc::new(Directory::new(&node, Vec::new())),
         pid_cache: Inbox::new(sink().await.0),
         delivery: Inbox::new(sink().await.0),
     });
