@@ -49,6 +49,8 @@ pub use gristmill_core::placement::DeactivationReason;
 /// life. A panic in any of them is caught; see [`OnPanic`].
 pub trait Grain: Send + 'static {
     /// Runs before the first message. An error, or a panic, fails the activation and is told to every waiting caller.
+    ///
+    /// It may run in the task of the first of them if that takes but a moment; what it spawns is on the node's runtime.
     fn on_activate(&mut self, context: &GrainContext) -> impl Future<Output = Result<(), GrainError>> + Send {
         let _ = context;
         async { Ok(()) }

@@ -211,6 +211,35 @@ async fn an_actor_that_does_not_start_fails_its_activation_at_once() {
 }
 
 #[tokio::test]
+async fn a_factory_that_panics_fails_its_activation_and_nothing_else() {
+    let shared = Arc::new(Shared { refuses: AtomicBool::new(true), ..Shared::default() });
+    let (hosted, panics) = (Hosted(Arc::clone(&shared), Arc::new(Semaphore::new(0))), Arc::clone(&shared));
+    let kind = Kind::actor("hosted", move || {
+        assert!(!panics.refuses.swap(false, Ordering::SeqCst), "told to panic");
+        hosted.clone()
+    });
+    let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
+    match count(&context, 1).await.unwrap_err() {
+        RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains("panicked"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(count(&context, 1).await, Ok(1));
+    cluster.shutdown(Shutdown::graceful(GRACE)).await.unwrap();
+}
+
+#[test]
+fn a_hosted_actor_survives_the_runtime_of_who_called_it_first() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let home = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let hosted = Hosted(Arc::default(), Arc::new(Semaphore::new(0)));
+    let kind = Kind::actor("hosted", move || hosted.clone());
+    let (cluster, context) = home.block_on(ClusterActor::start_member(config(Some(kind)))).unwrap();
+    assert_eq!(runtime().block_on(count(&context, 1)), Ok(1));
+    assert_eq!(runtime().block_on(count(&context, 2)), Ok(3), "the same activation");
+    home.block_on(cluster.shutdown(Shutdown::graceful(GRACE))).unwrap();
+}
+
+#[tokio::test]
 async fn a_node_is_an_ordinary_actor() {
     let (node, ended) = Actor::spawn(None, ClusterActor, ClusterArguments::member(config(None))).await.unwrap();
     let context = ractor::call!(node, ClusterMessage::Context).unwrap();

@@ -30,7 +30,7 @@
 //! Sources: protoactor-go `cluster/identitylookup/disthash/placement_actor.go`, which checks no ownership, does not
 //! wait for the end of a grain, and dies of an unknown `Terminated`; Orleans' activation directory for single flight.
 //!
-//! The placement actor drives it: it spawns, drains and stops grains as told, and reports how that went.
+//! The directory of a node drives it: it spawns, drains and stops grains as told, and reports how that went.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -129,7 +129,7 @@ pub enum Input {
     TimerFired(TimerEpoch),
 }
 
-/// What the placement actor has to do.
+/// What its driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Start a grain; report `Activated`, `ActivationFailed` or `Ended`.
