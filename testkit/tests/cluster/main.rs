@@ -7,4 +7,5 @@ mod lifecycle;
 mod membership;
 mod placement;
 mod requests;
+mod superseding;
 mod topics;
