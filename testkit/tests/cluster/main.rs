@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test may fail where it stands
 
 mod downing;
+mod following;
 mod gossip;
 mod lifecycle;
 mod membership;
