@@ -58,8 +58,8 @@ pub struct Hub {
 struct Ways {
     /// From, to; by the addresses that nodes advertise.
     ways: Mutex<BTreeMap<(String, String), Arc<Way>>>,
-    /// What is true of ways that are not there yet.
-    usual: Mutex<Link>,
+    /// What is true of ways that are not there yet: of those from and to a node, and of all others.
+    expected: Mutex<(BTreeMap<String, Link>, Link)>,
     /// Breaks every connection when it changes.
     resets: watch::Sender<u64>,
 }
@@ -103,8 +103,9 @@ impl Hub {
         self.ways.way(from, to).link.send_replace(link);
     }
 
-    /// Changes the ways from and to a node.
+    /// Changes the ways from and to a node, also those to nodes that it does not know yet.
     pub fn set_around(&self, node: &str, link: Link) {
+        lock(&self.ways.expected).0.insert(node.into(), link);
         for ((from, to), way) in &*lock(&self.ways.ways) {
             if from == node || to == node {
                 way.link.send_replace(link);
@@ -114,7 +115,7 @@ impl Hub {
 
     /// Changes all ways, also those between nodes that do not know each other yet.
     pub fn set_all(&self, link: Link) {
-        *lock(&self.ways.usual) = link;
+        *lock(&self.ways.expected) = (BTreeMap::new(), link);
         for way in lock(&self.ways.ways).values() {
             way.link.send_replace(link);
         }
@@ -148,10 +149,13 @@ impl fmt::Debug for Hub {
 
 impl Ways {
     fn way(&self, from: &str, to: &str) -> Arc<Way> {
-        let usual = *lock(&self.usual);
+        // Held until the way is there, so that no change is made in between.
+        let expected = lock(&self.expected);
         let new = || {
+            let (around, usual) = &*expected;
+            let link = around.get(from).or_else(|| around.get(to)).unwrap_or(usual);
             let free = Mutex::new(Instant::now());
-            Arc::new(Way { link: watch::Sender::new(usual), free, passed: AtomicU64::new(0) })
+            Arc::new(Way { link: watch::Sender::new(*link), free, passed: AtomicU64::new(0) })
         };
         Arc::clone(lock(&self.ways).entry((from.into(), to.into())).or_insert_with(new))
     }
