@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use gristmill_core::gossip::SetRefusal;
+use gristmill_core::topology::InvalidTopology;
 use gristmill_messages::InvalidIdentity;
 
 use crate::config::ConfigError;
@@ -113,4 +115,43 @@ pub enum ShutdownError {
         /// Which.
         part: &'static str,
     },
+}
+
+/// What of a node could not make a topology its own: see
+/// [`ClusterEvent::TopologyApplyFailed`](crate::ClusterEvent::TopologyApplyFailed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TopologyPart {
+    /// The view that all parts read. On a client only, which takes it from a member.
+    View,
+    /// Whose activations move.
+    Placement,
+    /// Which activations of other members are forgotten.
+    PidCache,
+    /// Whom this node gossips with, and the topology that it tells to go by.
+    Gossip,
+    /// Which topics may have a new owner.
+    Delivery,
+}
+
+/// Why it could not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopologyApplyError {
+    /// What a member sent is no topology. The next one that is asked may send one.
+    #[error(transparent)]
+    Invalid(#[from] InvalidTopology),
+    /// Gossip does not take the topology's hash. It is told with the next topology.
+    #[error(transparent)]
+    Refused(#[from] SetRefusal),
+    /// The part is busy with something else. What it was handed waits there.
+    #[error("it has not come to it within {after:?}")]
+    Late {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The part has ended. If it did so by itself, the node shuts down:
+    /// [`ClusterEvent::PartFailed`](crate::ClusterEvent::PartFailed).
+    #[error("it has ended")]
+    Ended,
 }

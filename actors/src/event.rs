@@ -15,6 +15,8 @@ use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberI
 use tokio::sync::broadcast;
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::error::{TopologyApplyError, TopologyPart};
+
 /// Something that has happened, as this node saw it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -31,6 +33,16 @@ pub enum ClusterEvent {
     },
     /// The active members, or the block list, have changed. None comes once this node has begun to leave.
     TopologyUpdated(Arc<TopologyUpdated>),
+    /// A part of this node does not go by this topology: it goes by the one before, and all others by this one. Nothing
+    /// is to be done: each topology is handed over whole, so that the next one repairs what this one could not.
+    TopologyApplyFailed {
+        /// Of the topology. Of one that is none: as it was stated.
+        hash: TopologyHash,
+        /// What does not go by it.
+        part: TopologyPart,
+        /// Why.
+        reason: TopologyApplyError,
+    },
     /// A member's state has changed.
     MemberStatusChanged {
         /// Who.

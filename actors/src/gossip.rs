@@ -26,13 +26,14 @@ use self::updates::Begun;
 pub use self::updates::{GossipUpdate, GossipUpdates};
 use self::watchers::{CheckId, Standing};
 use crate::inbox::PeerRequest;
+use crate::member_list::Applied;
 
 pub(crate) enum GossipMessage {
     Start,
     /// Forget everything and end.
     Stop,
     /// Look at the topology again.
-    TopologyChanged,
+    TopologyChanged(Applied),
     /// What an effect led to.
     Gossip(gossip::Input),
     Timer(RoundEpoch),

@@ -23,7 +23,7 @@ pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, Clust
 pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, OnEviction, Timing};
 pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
-pub use error::{RequestError, ShutdownError, StartError};
+pub use error::{RequestError, ShutdownError, StartError, TopologyApplyError, TopologyPart};
 pub use event::{ClusterEvent, EventStream};
 pub use gossip::{ClusterGossip, ConsensusError, ConsensusHandle, GossipError, GossipUpdate, GossipUpdates, Heartbeat};
 pub use grain::{
@@ -34,7 +34,7 @@ pub use gristmill_core::downing::{Cause, Config as Downing, DowningDecision, Sid
 pub use gristmill_core::gossip::SetRefusal;
 pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
 pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
-pub use gristmill_core::topology::{Topology, TopologyUpdated};
+pub use gristmill_core::topology::{InvalidTopology, Topology, TopologyUpdated};
 pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
 pub use gristmill_messages::{
     ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyHash, TopologyVersion,

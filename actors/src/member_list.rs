@@ -13,13 +13,14 @@ mod publish;
 use gristmill_core::membership::{Explanation, Input, TimerEpoch};
 use gristmill_core::topology::WindowEpoch;
 use gristmill_core::{Address, downing, topology};
-use gristmill_messages::MemberId;
+use gristmill_messages::{MemberId, TopologyHash};
 use tokio::sync::oneshot;
 
 pub(crate) use self::actor::MemberListActor;
 pub(crate) use self::follower::FollowerActor;
+pub(crate) use self::publish::Applied;
 use crate::context::MemberInfo;
-use crate::error::StartError;
+use crate::error::{StartError, TopologyApplyError};
 use crate::inbox::PeerRequest;
 
 pub(crate) enum MemberListMessage {
@@ -40,7 +41,7 @@ pub(crate) enum MemberListMessage {
     /// Ask the next member for the topology.
     Ask,
     /// A member has answered a client's question for the topology; none when it is what it was.
-    Followed(Result<Option<topology::Topology>, String>),
+    Followed(Result<Option<topology::Topology>, NotFollowed>),
     FromPeer(PeerRequest),
     /// The last connection to this peer was lost.
     Disconnected(MemberId),
@@ -52,6 +53,16 @@ pub(crate) enum MemberListMessage {
     Leave,
     /// Nothing runs here any more: go, and answer when the others were told.
     Depart(oneshot::Sender<()>),
+}
+
+/// Why a client has no new topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotFollowed {
+    #[error("{0}")]
+    Unanswered(String),
+    /// The answer cannot be applied; it states this hash.
+    #[error("{reason}")]
+    Invalid { stated: TopologyHash, reason: TopologyApplyError },
 }
 
 impl From<PeerRequest> for MemberListMessage {

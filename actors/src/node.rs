@@ -64,6 +64,7 @@ pub(crate) struct Node {
     parts: OnceLock<Parts>,
     next_request: AtomicU64,
     fenced: AtomicBool,
+    stopping: AtomicBool,
     /// This node's next life, in which it has another id.
     successor: OnceLock<Arc<Node>>,
 }
@@ -101,6 +102,7 @@ impl Node {
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),
             fenced: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             successor: OnceLock::new(),
         }
     }
@@ -135,6 +137,15 @@ impl Node {
 
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::SeqCst)
+    }
+
+    /// Its parts are about to end.
+    pub(crate) fn stops(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Whoever knows this life finds the next one. Called once in each life.

@@ -385,7 +385,7 @@ impl Membership {
             Input::Unreachable { member } => self.detector.hasten(member),
             Input::Refused { member } => self.refused(now, member, out),
             Input::Lag { by } => self.lagged(by),
-            Input::Superseded { old, by } => self.supersede(now, old, by, out),
+            Input::Superseded { old, by } => self.met_another(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Poll { members } => self.poll(&members, out),
             Input::Restrain(restrained) => self.restrained = restrained,

@@ -201,3 +201,29 @@ fn what_no_member_writes_is_refused_with_its_reason() {
     assert_eq!(Record::try_from(wire::JoinRequest::default()), Err(WireError::NoJoiner));
     assert_eq!(JoinAnswer::try_from(wire::JoinResponse::default()), Err(WireError::Answer(0)));
 }
+
+/// A member as in a large cluster: a name of a host in some domain, two dozen kinds, an id that begins with its time.
+fn described(number: u128) -> Member {
+    let address = format!("worker-{number:05}.grains.svc.production.cluster.local:7700");
+    let kinds = (0..24).map(|kind| format!("warehouse.inventory.shelf-{kind:02}").into());
+    Member::new(MemberId::new((1_790_000_000_000 + number) << 80 | number), address, kinds)
+}
+
+/// The default limit of a frame, and of what may wait for one peer, in the transport.
+const FRAME: usize = 16 << 20;
+
+#[test]
+fn the_answer_to_a_join_that_has_ten_thousand_members_is_half_a_frame() {
+    // Each is suspected by as many as a record can name, which is the most that is said of anybody.
+    let record = |number| {
+        let own = Record::new(described(number), Incarnation::new(1 << 40), Stage::Up);
+        let accusers = (1..=Record::MOST_ACCUSERS as u128).map(MemberId::new);
+        Arc::new(accusers.fold(own, |record, by| record.claimed(Verdict::Suspect, by)))
+    };
+    let answer = JoinAnswer::Accepted { records: (0..10_000).map(record).collect() };
+    let bytes = wire::JoinResponse::from(&answer).encode_to_vec();
+    println!("{} bytes", bytes.len());
+    assert!(bytes.len() < FRAME * 6 / 10, "{} bytes", bytes.len());
+    let decoded = wire::JoinResponse::decode(bytes.as_slice()).unwrap();
+    assert_eq!(JoinAnswer::try_from(decoded), Ok(answer));
+}

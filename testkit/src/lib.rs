@@ -4,6 +4,8 @@
 //! conditions instead of for time. A [`Probe`] makes kinds of [`TestGrain`]s, which do what a message tells them to, and
 //! keeps count of what they did on all nodes: how many activations of an identity were alive at once, for example.
 //!
+//! A [`Hub`] stands between nodes that are processes, and delays, slows down, holds back and breaks what they say.
+//!
 //! A [`History`] is what several nodes have seen, in whatever network, and checks what must hold of it.
 //!
 //! Everything here panics when it cannot do what it was asked for: a test that goes on would test something else.
@@ -28,6 +30,7 @@
 mod cluster;
 mod grain;
 mod history;
+mod hub;
 mod message;
 mod node;
 pub mod simulation;
@@ -37,6 +40,7 @@ mod wire;
 pub use cluster::{TestCluster, TestClusterBuilder};
 pub use grain::{Probe, TestGrain};
 pub use history::{Entry, History, InvalidObservation, Observation, Rule, Violation};
+pub use hub::{Hub, Link};
 pub use message::{Add, Fail, Forward, Panic, Said, Say, Stop, Total, Wait};
 pub use node::TestNode;
 pub use turmoil::{TurmoilHost, TurmoilNetwork};

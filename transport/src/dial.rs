@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_core::session::{Handshake, Refusal};
+use gristmill_core::session::{Handshake, Peer, Refusal};
 use gristmill_messages::MemberId;
 use gristmill_messages::remote::Lane;
 
@@ -39,6 +39,15 @@ pub enum ConnectError {
         /// What the network says.
         source: io::Error,
     },
+    /// Another member of the cluster than the expected one listens there, as it has proven. Permanent for this
+    /// expectation.
+    #[error("{address} is where {} listens", met.member)]
+    MetAnother {
+        /// Where.
+        address: String,
+        /// Who it is, and where it says that it listens: elsewhere, if the way to it was mistaken.
+        met: Peer,
+    },
     /// This side refuses the peer; the [`Refusal`] says whether a retry can help.
     #[error("{address} was refused: {refusal}")]
     Refused {
@@ -63,6 +72,7 @@ impl ConnectError {
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Lost { .. } => false,
+            Self::MetAnother { .. } => true,
             Self::Refused { refusal, .. } | Self::RefusedByPeer { refusal, .. } => refusal.kind.is_permanent(),
         }
     }
@@ -93,6 +103,7 @@ pub async fn dial(
                 OpeningError::Network(source) => ConnectError::Lost { address, source },
                 OpeningError::Refused(refusal) => ConnectError::Refused { address, refusal },
                 OpeningError::RefusedByPeer(refusal) => ConnectError::RefusedByPeer { address, refusal },
+                OpeningError::MetAnother(met) => ConnectError::MetAnother { address, met },
             }
         })?;
         decoder.set_limit(local.config().frame_limit);

@@ -23,6 +23,9 @@ pub(crate) enum OpeningError {
     /// The peer refused.
     #[error("refused by the peer: {0}")]
     RefusedByPeer(Refusal),
+    /// Another member than the expected one has proven that it is here.
+    #[error("{} is here", .0.member)]
+    MetAnother(Peer),
 }
 
 /// Random bytes for one handshake.
@@ -58,6 +61,7 @@ pub(crate) async fn open(
                 Event::Established(peer) => written.map(|()| (peer, decoder)).map_err(OpeningError::Network),
                 Event::Refused(refusal) => Err(OpeningError::Refused(refusal)),
                 Event::RefusedByPeer(refusal) => Err(OpeningError::RefusedByPeer(refusal)),
+                Event::MetAnother(peer) => Err(OpeningError::MetAnother(peer)),
             };
         }
         written?;

@@ -200,6 +200,7 @@ impl Started {
     /// Ends every part, in the opposite order of their start. Bounded: no step waits for a peer, or for long.
     pub(super) async fn stop(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
         let node = Arc::clone(&self.node);
+        node.stops();
         let mut result = Ok(());
         if let (Some(grace), Some(parts)) = (how.grace, node.parts()) {
             parts.member_list.send(MemberListMessage::Leave);
@@ -237,6 +238,7 @@ impl Started {
 /// Also when the start is given up: whatever has been started ends, though nobody waits for it.
 impl Drop for Started {
     fn drop(&mut self) {
+        self.node.stops();
         for door in &self.node.doors {
             door.stop();
         }

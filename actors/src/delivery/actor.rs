@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::context::ClusterContext;
 use crate::delivery::{TopicMessage, stream_subscriber};
 use crate::inbox::PeerRequest;
+use crate::member_list::Applied;
 use crate::node::Node;
 use crate::remoting::refuse_unknown;
 use crate::timer::Timer;
@@ -36,6 +37,8 @@ pub(crate) enum DeliveryMessage {
     FromPeer(PeerRequest),
     /// Tell every topic again that this node subscribes.
     Renew,
+    /// The same, since topics may have other owners.
+    TopologyChanged(Applied),
     /// The same for one topic, whose activation has ended.
     RenewTopic(String),
     /// Take back every subscription.
@@ -90,10 +93,10 @@ impl Actor for DeliveryActor {
                 }
             }
             DeliveryMessage::FromPeer(request) => refuse_unknown(&state.node, request),
-            DeliveryMessage::Renew => {
-                for topic in state.subscribers.keys() {
-                    state.tell(topic, true, None);
-                }
+            DeliveryMessage::Renew => state.renew(),
+            DeliveryMessage::TopologyChanged(applied) => {
+                state.renew();
+                drop(applied.send(Ok(())));
             }
             DeliveryMessage::RenewTopic(topic) => {
                 if state.subscribers.contains_key(&topic) {
@@ -122,6 +125,12 @@ impl Actor for DeliveryActor {
 }
 
 impl DeliveryState {
+    fn renew(&self) {
+        for topic in self.subscribers.keys() {
+            self.tell(topic, true, None);
+        }
+    }
+
     fn unsubscribe(&mut self, topic: &str, id: u64) {
         let Some(subscribers) = self.subscribers.get_mut(topic) else { return };
         subscribers.retain(|(other, _)| *other != id);

@@ -16,6 +16,7 @@ use prost::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 
+use crate::error::TopologyApplyError;
 use crate::event::ClusterEvent;
 use crate::gossip::access::{topology_hash, topology_value};
 use crate::gossip::watchers::Watchers;
@@ -87,8 +88,7 @@ impl Actor for GossipActor {
                 myself.stop(None);
             }
             // A client reads no gossip: members do not know it.
-            GossipMessage::TopologyChanged if state.node.role == Role::Client => {}
-            GossipMessage::TopologyChanged => state.topology_changed(&myself),
+            GossipMessage::TopologyChanged(applied) => drop(applied.send(state.topology_changed(&myself))),
             GossipMessage::Gossip(input) => state.step(&myself, input),
             GossipMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
             GossipMessage::Beat => state.beat(&myself),
@@ -163,14 +163,21 @@ impl GossipState {
 
     /// The members are others, and we tell by which topology we go: at once, so that no check compares the new members
     /// with the old hash.
-    fn topology_changed(&mut self, myself: &ActorRef<GossipMessage>) {
+    ///
+    /// A client reads no gossip: members do not know it.
+    fn topology_changed(&mut self, myself: &ActorRef<GossipMessage>) -> Result<(), TopologyApplyError> {
+        if self.node.role == Role::Client {
+            return Ok(());
+        }
         let me = self.node.me.id;
         let topology = Arc::clone(self.node.view.load().topology());
         let members = topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
         self.unsettled.get_or_insert_with(|| self.node.clock.now());
         self.feed(myself, Input::MembersChanged { members });
-        self.feed(myself, Input::Set { key: TOPOLOGY.into(), value: topology_value(topology.hash()) });
+        let told = Input::Set { key: TOPOLOGY.into(), value: topology_value(topology.hash()) };
+        let (refused, _) = self.feed(myself, told);
         self.look();
+        refused.map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 
     fn receive(&mut self, myself: &ActorRef<GossipMessage>, request: PeerRequest) {

@@ -397,6 +397,7 @@ async fn join(node: &Node, address: Address, joiner: &Record) -> Input {
 fn failure(member: MemberId, error: &NoConnection) -> Input {
     match error {
         NoConnection::NobodyListens(_) => Input::Refused { member },
+        NoConnection::Superseded(by) => Input::Superseded { old: member, by: *by },
         NoConnection::Unreachable(_) | NoConnection::Refused(_) => Input::Unreachable { member },
     }
 }

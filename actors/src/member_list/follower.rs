@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use gristmill_core::topology::{self, Aggregator, Topology};
+use gristmill_core::topology::{self, Aggregator, InvalidTopology, Topology};
 use gristmill_core::{Address, Outbox};
+use gristmill_messages::TopologyHash;
 use gristmill_messages::cluster::{ClusterTopology, TopologyRequest};
 use gristmill_messages::remote::SystemActor;
 use gristmill_transport::Lane;
@@ -10,9 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::context::MemberInfo;
-use crate::error::StartError;
-use crate::member_list::MemberListMessage;
+use crate::error::{StartError, TopologyPart};
+use crate::event::ClusterEvent;
 use crate::member_list::publish::publish;
+use crate::member_list::{MemberListMessage, NotFollowed};
 use crate::node::Node;
 use crate::remoting::{ContactError, refuse_unknown};
 
@@ -29,6 +31,8 @@ pub(crate) struct FollowerState {
     asked: usize,
     /// Whether the last question got no answer.
     unanswered: bool,
+    /// The hash of what came last, if that was no topology.
+    invalid: Option<TopologyHash>,
     joined: Option<oneshot::Sender<Result<(), StartError>>>,
     give_up: Instant,
 }
@@ -49,6 +53,7 @@ impl Actor for FollowerActor {
             addresses: Vec::new(),
             asked: 0,
             unanswered: false,
+            invalid: None,
             joined: None,
             give_up: Instant::now() + node.config.timing.membership.join_timeout,
             node,
@@ -129,19 +134,23 @@ impl FollowerState {
                 }
                 (None, None) => Err(ContactError::Unreachable("no address is known".into())),
             };
-            let answer = asked.map_err(|error| error.to_string()).and_then(|answer: ClusterTopology| {
+            let unanswered = |error: ContactError| NotFollowed::Unanswered(error.to_string());
+            let answer = asked.map_err(unanswered).and_then(|answer: ClusterTopology| {
+                let stated = TopologyHash::new(answer.topology_hash);
                 // Without members it says that nothing has changed.
                 let changed = Some(answer).filter(|answer| !answer.members.is_empty());
-                changed.map(Topology::try_from).transpose().map_err(|error| error.to_string())
+                let invalid = |error: InvalidTopology| NotFollowed::Invalid { stated, reason: error.into() };
+                changed.map(Topology::try_from).transpose().map_err(invalid)
             });
             drop(myself.cast(MemberListMessage::Followed(answer)));
         });
     }
 
-    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Option<Topology>, String>) {
+    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Option<Topology>, NotFollowed>) {
         match answer {
             Ok(None) => {}
             Ok(Some(topology)) => {
+                self.invalid = None;
                 let input = topology::Input::Changed {
                     active: topology.members().to_vec(),
                     dead: Vec::new(),
@@ -152,8 +161,16 @@ impl FollowerState {
                     drop(joined.send(Ok(())));
                 }
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 self.unanswered = true;
+                if let NotFollowed::Invalid { stated, reason } = error
+                    // Told once of each, however often and by however many it is sent.
+                    && self.invalid.replace(stated) != Some(stated)
+                {
+                    let (hash, part) = (stated, TopologyPart::View);
+                    self.node.events.publish(ClusterEvent::TopologyApplyFailed { hash, part, reason });
+                }
                 self.node.metrics.failed_sends.add_one();
                 tracing::debug!(%reason, "no topology");
                 if Instant::now() >= self.give_up

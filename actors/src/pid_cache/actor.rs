@@ -5,6 +5,7 @@ use fnv::FnvBuildHasher;
 use gristmill_core::placement::pid_cache::{Config, Effect, Event, Input, LookupError, LookupId, Lookups};
 use gristmill_core::placement::{Location, Refusal, Rendezvous, wire};
 use gristmill_core::request::Unresolved;
+use gristmill_core::topology::Topology;
 use gristmill_core::{Member, Outbox, RequestId};
 use gristmill_messages::cluster::{ActivationRequest, ActivationResponse, ActivationTerminated};
 use gristmill_messages::remote::SystemActor;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
 use crate::inbox::PeerRequest;
+use crate::member_list::Applied;
 use crate::node::Node;
 use crate::pid_cache::Pid;
 use crate::remoting::refuse_unknown;
@@ -31,13 +33,8 @@ pub(crate) enum PidCacheMessage {
         identity: Arc<ClusterIdentity>,
         reply: oneshot::Sender<Result<Pid, Unresolved>>,
     },
-    /// Owners have changed, and these members own nothing any more.
-    TopologyChanged {
-        rendezvous: Arc<Rendezvous>,
-        gone: Vec<MemberId>,
-        /// How many were not blocked before.
-        newly_blocked: usize,
-    },
+    /// Owners have changed, and who is no member any more owns nothing.
+    TopologyChanged(Arc<Rendezvous>, Applied),
     /// The owner has answered.
     LookedUp {
         lookup: LookupId,
@@ -58,6 +55,8 @@ pub(crate) struct PidCacheState {
     lookups: Lookups,
     out: Outbox<Effect, Event>,
     waiting: HashMap<RequestId, oneshot::Sender<Result<Pid, Unresolved>>, FnvBuildHasher>,
+    /// What was handed over last.
+    topology: Arc<Topology>,
 }
 
 impl Actor for PidCacheActor {
@@ -71,7 +70,8 @@ impl Actor for PidCacheActor {
         node: Arc<Node>,
     ) -> Result<PidCacheState, ActorProcessingErr> {
         let lookups = Lookups::new(Config::default());
-        Ok(PidCacheState { node, lookups, out: Outbox::new(), waiting: HashMap::default() })
+        let topology = Arc::default();
+        Ok(PidCacheState { node, lookups, out: Outbox::new(), waiting: HashMap::default(), topology })
     }
 
     async fn handle(
@@ -91,17 +91,9 @@ impl Actor for PidCacheActor {
                 state.waiting.insert(request, reply);
                 state.step(&myself, Input::Miss { request, identity: ClusterIdentity::clone(&identity) });
             }
-            PidCacheMessage::TopologyChanged { rendezvous, gone, newly_blocked } => {
-                let blocked = rendezvous.topology().blocked().to_vec();
-                state.step(&myself, Input::TopologyChanged { rendezvous });
-                for member in gone {
-                    state.step(&myself, Input::MemberGone(member));
-                }
-                // Last: who hears of it finds no owner and no activation of the blocked any more.
-                if newly_blocked > 0 {
-                    let applied = ClusterEvent::BlockListApplied { entries: newly_blocked, blocked };
-                    state.node.events.publish(applied);
-                }
+            PidCacheMessage::TopologyChanged(rendezvous, applied) => {
+                state.topology_changed(&myself, rendezvous);
+                drop(applied.send(Ok(())));
             }
             PidCacheMessage::LookedUp { lookup, identity, result } => {
                 let identity = ClusterIdentity::clone(&identity);
@@ -139,6 +131,22 @@ impl Actor for PidCacheActor {
 }
 
 impl PidCacheState {
+    fn topology_changed(&mut self, myself: &ActorRef<PidCacheMessage>, rendezvous: Arc<Rendezvous>) {
+        let now = Arc::clone(rendezvous.topology());
+        let before = std::mem::replace(&mut self.topology, Arc::clone(&now));
+        self.step(myself, Input::TopologyChanged { rendezvous });
+        for member in before.members().iter().filter(|member| now.member(member.id).is_none()) {
+            self.step(myself, Input::MemberGone(member.id));
+        }
+        // Last: who hears of it finds no owner and no activation of the blocked any more.
+        let is_new = |member: &&MemberId| before.blocked().binary_search(member).is_err();
+        let entries = now.blocked().iter().filter(is_new).count();
+        if entries > 0 {
+            let blocked = now.blocked().to_vec();
+            self.node.events.publish(ClusterEvent::BlockListApplied { entries, blocked });
+        }
+    }
+
     fn terminated(&mut self, myself: &ActorRef<PidCacheMessage>, terminated: wire::Terminated) {
         let wire::Terminated { location, identity, reason } = terminated;
         let Location { member, activation, epoch } = location;

@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -29,6 +30,9 @@ pub(crate) enum NoConnection {
     /// The peer's host has just refused the connection: no process listens there.
     #[error("{0}")]
     NobodyListens(String),
+    /// Another member has proven that it is the one who listens at the peer's address: the peer's process is gone.
+    #[error("{0} listens at its address")]
+    Superseded(MemberId),
     #[error("refused: {0}")]
     Refused(String),
 }
@@ -49,22 +53,30 @@ impl NoConnection {
 
 impl From<ConnectError> for NoConnection {
     fn from(error: ConnectError) -> Self {
-        if let ConnectError::Unreachable { source, .. } = &error
-            && source.kind() == io::ErrorKind::ConnectionRefused
-        {
-            return Self::NobodyListens(error.to_string());
-        }
         match error {
-            // What it is that answers there is a matter for the membership.
-            ConnectError::Refused { refusal, .. } | ConnectError::RefusedByPeer { refusal, .. }
-                if refusal.kind == RefusalKind::WrongMember =>
+            ConnectError::Unreachable { ref source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+                Self::NobodyListens(with_cause(&error))
+            }
+            // Who was met by mistake, behind a proxy or a name of several hosts, says that it listens elsewhere.
+            ConnectError::MetAnother { ref address, ref met }
+                if met.address.as_ref().is_some_and(|told| told.as_str() == address) =>
             {
+                Self::Superseded(met.member)
+            }
+            ConnectError::MetAnother { .. } => Self::unreachable(error),
+            // What a stranger says of itself is a matter for nobody.
+            ConnectError::RefusedByPeer { refusal, .. } if refusal.kind == RefusalKind::WrongMember => {
                 Self::unreachable(refusal)
             }
             refused if refused.is_permanent() => Self::Refused(refused.to_string()),
-            other => Self::Unreachable(other.to_string()),
+            other => Self::Unreachable(with_cause(&other)),
         }
     }
+}
+
+/// What happened, and what the network says of it.
+fn with_cause(error: &ConnectError) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 impl From<CallError> for NoConnection {
@@ -77,6 +89,7 @@ impl From<NoConnection> for ContactError {
     fn from(error: NoConnection) -> Self {
         match error {
             NoConnection::Unreachable(reason) | NoConnection::NobodyListens(reason) => Self::Unreachable(reason),
+            superseded @ NoConnection::Superseded(_) => Self::Unreachable(superseded.to_string()),
             NoConnection::Refused(reason) => Self::Refused(reason),
         }
     }

@@ -26,8 +26,20 @@ impl Membership {
         }
     }
 
+    /// A handshake with the address of `old` has met `by`. Not believed of one that is gone itself or runs elsewhere:
+    /// whoever was met there, it was not that one. Who said that it leaves may have gone in order, and its last word be on
+    /// its way.
+    pub(super) fn met_another(&mut self, now: Timestamp, old: MemberId, by: MemberId, out: &mut Outbox) {
+        let Some(record) = self.table.get(old).filter(|record| record.stage() < Stage::Leaving) else { return };
+        let address = &record.member().address;
+        let runs_there = |by: &Record| !by.is_terminal() && by.member().address == *address;
+        if self.table.get(by).is_none_or(|by| runs_there(by)) && !self.table.has_lapsed(by) {
+            self.supersede(now, old, by, out);
+        }
+    }
+
     /// Another process runs at the address of `old`: an address holds one process, so `old` is dead.
-    pub(super) fn supersede(&mut self, now: Timestamp, old: MemberId, by: MemberId, out: &mut Outbox) {
+    fn supersede(&mut self, now: Timestamp, old: MemberId, by: MemberId, out: &mut Outbox) {
         if old != by && old != self.me().id() {
             self.judge(now, old, Verdict::Dead, QuarantineReason::Superseded { by }, out);
         }

@@ -73,7 +73,8 @@ pub enum Input {
         /// Beyond what was asked for.
         by: Duration,
     },
-    /// A handshake met another process at the address of a member.
+    /// A handshake with the address of a member met another process of this cluster, which has proven the secret and
+    /// says that it listens there. Never to be said because of less: it kills.
     Superseded {
         /// Who was expected.
         old: MemberId,

@@ -40,6 +40,9 @@ pub enum Event {
     Refused(Refusal),
     /// The peer refuses this side.
     RefusedByPeer(Refusal),
+    /// Another member of the cluster than the expected one listens here: it has proven the secret, and told who it is
+    /// and where it listens. This side has refused it. Comes to initiators only.
+    MetAnother(Peer),
 }
 
 /// One handshake, of either side.
@@ -65,7 +68,7 @@ enum State {
     AwaitingChallenge { request: ConnectRequest, lane: Lane, expected: Option<MemberId> },
     AwaitingResponse { peer: Peer },
     AwaitingRequest,
-    AwaitingProof { transcript: Transcript, peer: Peer },
+    AwaitingProof { transcript: Transcript, peer: Peer, expected: Option<MemberId> },
     AwaitingAdmission { peer: Peer },
     Ended,
 }
@@ -90,10 +93,19 @@ impl Handshake {
             Err(End::Established(peer)) => self.end(Event::Established(peer), out),
             Err(End::RefusedByPeer(refusal)) => self.end(Event::RefusedByPeer(refusal), out),
             Err(End::Refused(refusal)) => {
-                out.effect(Effect::Send(MessageType::ConnectResponse(refusal.clone().into())));
+                Self::tell(&refusal, out);
                 self.end(Event::Refused(refusal), out);
             }
+            Err(End::MetAnother(peer)) => {
+                let detail = alloc::format!("{} is not the one expected", peer.member);
+                Self::tell(&Refusal::new(RefusalKind::WrongMember, detail), out);
+                self.end(Event::MetAnother(peer), out);
+            }
         }
+    }
+
+    fn tell(refusal: &Refusal, out: &mut Outbox<Effect, Event>) {
+        out.effect(Effect::Send(MessageType::ConnectResponse(refusal.clone().into())));
     }
 
     fn end(&mut self, event: Event, out: &mut Outbox<Effect, Event>) {
@@ -143,9 +155,12 @@ impl Handshake {
                 self.challenged(&request, lane, expected, &challenge, out)
             }
             (State::AwaitingRequest, Some(MessageType::ConnectRequest(request))) => self.requested(&request, out),
-            (State::AwaitingProof { transcript, peer }, Some(MessageType::ConnectProof(proof))) => {
+            (State::AwaitingProof { transcript, peer, expected }, Some(MessageType::ConnectProof(proof))) => {
                 if !transcript.verify(Prover::Initiator, &self.local.secret, &proof.proof) {
                     return Err(refused(RefusalKind::Secret, "the initiator's proof does not fit"));
+                }
+                if expected.is_some_and(|expected| expected != self.local.member) {
+                    return Err(refused(RefusalKind::WrongMember, alloc::format!("this is {}", self.local.member)));
                 }
                 out.effect(Effect::Admit(peer.clone()));
                 Ok(State::AwaitingAdmission { peer })
@@ -188,12 +203,9 @@ impl Handshake {
         if member == self.local.member {
             return Err(refused(RefusalKind::WrongMember, "the node called itself"));
         }
+        // Who expects another one gets the challenge all the same: it is to learn from a proof who is here.
         let expected = Some(request.expected_member_id.as_str()).filter(|expected| !expected.is_empty());
-        if let Some(expected) = expected.map(parse_member).transpose()?
-            && expected != self.local.member
-        {
-            return Err(refused(RefusalKind::WrongMember, alloc::format!("this is {}", self.local.member)));
-        }
+        let expected = expected.map(parse_member).transpose()?;
         let mut challenge = ConnectChallenge {
             nonce: self.nonce.bytes().to_vec().into(),
             member_id: self.local.member.to_string(),
@@ -205,7 +217,7 @@ impl Handshake {
         challenge.proof = transcript.proof(Prover::Acceptor, &self.local.secret).into();
         out.effect(Effect::Send(MessageType::ConnectChallenge(challenge)));
         let peer = Peer { member, address: parse_address(&request.address), lane, version: VERSION };
-        Ok(State::AwaitingProof { transcript, peer })
+        Ok(State::AwaitingProof { transcript, peer, expected })
     }
 
     fn challenged(
@@ -225,12 +237,12 @@ impl Handshake {
         if !transcript.verify(Prover::Acceptor, &self.local.secret, &challenge.proof) {
             return Err(refused(RefusalKind::Secret, "the acceptor's proof does not fit"));
         }
+        let peer = Peer { member, address: parse_address(&challenge.address), lane, version: challenge.version };
         if expected.is_some_and(|expected| expected != member) {
-            return Err(refused(RefusalKind::WrongMember, alloc::format!("{member} is not the one expected")));
+            return Err(End::MetAnother(peer));
         }
         let proof = transcript.proof(Prover::Initiator, &self.local.secret).into();
         out.effect(Effect::Send(MessageType::ConnectProof(ConnectProof { proof })));
-        let peer = Peer { member, address: parse_address(&challenge.address), lane, version: challenge.version };
         Ok(State::AwaitingResponse { peer })
     }
 
@@ -243,6 +255,7 @@ enum End {
     Established(Peer),
     Refused(Refusal),
     RefusedByPeer(Refusal),
+    MetAnother(Peer),
 }
 
 fn refused(kind: RefusalKind, detail: impl core::fmt::Display) -> End {

@@ -203,28 +203,62 @@ fn a_range_around_this_version_is_fine() {
     assert_eq!(refused_as(events)[0], Some((true, RefusalKind::Secret)));
 }
 
-#[test]
-fn another_member_than_the_expected_one_is_refused_by_either_side() {
-    let expecting = |member| Handshake::initiator(local(ALICE), Lane::Data, Some(member), Nonce::new([1; 16]));
-    let events = run(&mut expecting(MemberId::new(0xc)), &mut acceptor(local(BOB)), &Ok(()), Some);
-    assert_eq!(refused_as(events), [Some((false, RefusalKind::WrongMember)), Some((true, RefusalKind::WrongMember))]);
+fn expecting(member: MemberId) -> Handshake {
+    Handshake::initiator(local(ALICE), Lane::Data, Some(member), Nonce::new([1; 16]))
+}
 
-    // An acceptor that does not look at the expectation, as one that lies about itself would not.
-    let mut proven = ConnectChallenge {
-        nonce: vec![2; 16].into(),
-        member_id: BOB.to_string(),
-        version: VERSION,
-        ..ConnectChallenge::default()
-    };
-    let mut alice = expecting(MemberId::new(0xc));
-    let MessageType::ConnectRequest(request) = sent(&mut alice, Input::Start) else { panic!() };
-    let transcript = transcript::Transcript::new(&request, &proven);
-    proven.proof = transcript.proof(transcript::Prover::Acceptor, &local(BOB).secret).into();
-    let (_, events) = step(&mut alice, received(MessageType::ConnectChallenge(proven)));
-    assert!(matches!(events.as_slice(), [Event::Refused(refusal)] if refusal.kind == RefusalKind::WrongMember));
+#[test]
+fn an_initiator_that_meets_another_member_learns_from_its_proof_who_that_is_and_proves_nothing_itself() {
+    let mut proofs = 0;
+    let events = run(&mut expecting(MemberId::new(0xc)), &mut acceptor(local(BOB)), &Ok(()), |frame| {
+        proofs += usize::from(matches!(frame, MessageType::ConnectProof(_)));
+        Some(frame)
+    });
+    let bob = Peer { member: BOB, address: Some("bob:1".into()), lane: Lane::Data, version: 1 };
+    assert_eq!(events[0], [Event::MetAnother(bob)]);
+    assert_eq!(refused_as(events)[1], Some((false, RefusalKind::WrongMember)));
+    assert_eq!(proofs, 0);
 
     let events = run(&mut expecting(BOB), &mut acceptor(local(BOB)), &Ok(()), Some);
     assert!(matches!(events[0].as_slice(), [Event::Established(_)]));
+}
+
+#[test]
+fn who_only_says_that_it_is_another_member_is_not_met() {
+    // With another secret, with something changed on the way, or by a refusal before any proof.
+    let liar = LocalPeer { secret: Secret::new(b"sesame"), ..local(BOB) };
+    let [alice, _] = run(&mut expecting(MemberId::new(0xc)), &mut acceptor(liar), &Ok(()), Some);
+    assert!(matches!(alice.as_slice(), [Event::Refused(refusal)] if refusal.kind == RefusalKind::Secret));
+    for which in 0..=10 {
+        let tamper = |frame| Some(tampered(frame, which));
+        let [alice, _] = run(&mut expecting(MemberId::new(0xc)), &mut acceptor(local(BOB)), &Ok(()), tamper);
+        let untouched = which == 3 || which == 10;
+        assert_eq!(matches!(alice.as_slice(), [Event::MetAnother(_)]), untouched, "change {which}: {alice:?}");
+    }
+    let mut alice = expecting(MemberId::new(0xc));
+    let _ = step(&mut alice, Input::Start);
+    let refusal = Refusal::new(RefusalKind::WrongMember, alloc::format!("this is {BOB}"));
+    let (_, events) = step(&mut alice, received(MessageType::ConnectResponse(refusal.clone().into())));
+    assert_eq!(events, [Event::RefusedByPeer(refusal)]);
+}
+
+#[test]
+fn an_acceptor_refuses_who_proves_the_secret_and_expects_another_member() {
+    let expects_another = |frame| match frame {
+        MessageType::ConnectRequest(request) => {
+            let expected_member_id = MemberId::new(0xc).to_string();
+            Some(MessageType::ConnectRequest(ConnectRequest { expected_member_id, ..request }))
+        }
+        frame => Some(frame),
+    };
+    let mut bob = acceptor(local(BOB));
+    let Some(request) = expects_another(sent(&mut initiator(local(ALICE)), Input::Start)) else { panic!() };
+    let MessageType::ConnectRequest(asked) = request.clone() else { panic!() };
+    let MessageType::ConnectChallenge(challenge) = sent(&mut bob, received(request)) else { panic!() };
+    let transcript = transcript::Transcript::new(&asked, &challenge);
+    let proof = transcript.proof(transcript::Prover::Initiator, &local(ALICE).secret).into();
+    let (_, events) = step(&mut bob, received(MessageType::ConnectProof(ConnectProof { proof })));
+    assert!(matches!(events.as_slice(), [Event::Refused(refusal)] if refusal.kind == RefusalKind::WrongMember));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! One node in a process of its own, driven by lines. The end-to-end tests run clusters of these.
 //!
 //! ```text
-//! node [--listen HOST:PORT] [--seed HOST:PORT]… [--cluster NAME] [--secret TEXT] [--profile lan|fast|test]
-//!      [--kind NAME]… [--client] [--rejoin]
+//! node [--listen HOST:PORT] [--advertise HOST:PORT] [--seed HOST:PORT]… [--cluster NAME] [--secret TEXT]
+//!      [--profile lan|fast|test] [--kind NAME]… [--client] [--rejoin]
 //! ```
 //!
 //! A line on stdin is `TAG COMMAND`; its answer on stdout is `TAG ok …` or `TAG err …`. Commands run side by side, so
@@ -21,6 +21,7 @@
 //! | --- | --- |
 //! | `call KIND IDENTITY MILLISECONDS TEXT` | `MEMBER TURN TEXT`: the address and turn of the grain that echoed it |
 //! | `nap KIND IDENTITY MILLISECONDS NAP` | the same, but the grain sleeps for `NAP` milliseconds first |
+//! | `fill KIND IDENTITY MILLISECONDS BYTES` | `MEMBER TURN BYTES`: the same with a text of so many bytes, which comes back |
 //! | `where KIND IDENTITY` | the address of the owner |
 //! | `topology` | `HASH ADDRESS=ID…`, sorted |
 //! | `members` | `ADDRESS=STATUS=ID…`, sorted; members that have left or died too |
@@ -103,6 +104,12 @@ async fn obey(cluster: &Cluster, context: &ClusterContext, command: &str) -> Res
             let nap_milliseconds = word()?.parse()?;
             say(context, (kind, identity), timeout, Say { text: "slept".into(), nap_milliseconds }).await
         }
+        "fill" => {
+            let (kind, identity, timeout) = (word()?, word()?, Duration::from_millis(word()?.parse()?));
+            let text = "x".repeat(word()?.parse()?);
+            let said = echo(context, (kind, identity), timeout, Say { text, nap_milliseconds: 0 }).await?;
+            Ok(format!("{} {} {}", said.member, said.turn, said.text.len()))
+        }
         "where" => {
             let owner = context.owner((word()?, word()?)).ok_or("nobody")?;
             Ok(owner.address.to_string())
@@ -159,16 +166,20 @@ async fn obey(cluster: &Cluster, context: &ClusterContext, command: &str) -> Res
     }
 }
 
-/// Errors are told by their variant, as `Debug` writes it, which is what tests ask for.
 async fn say(
     context: &ClusterContext,
     grain: (&str, &str),
     timeout: Duration,
     message: Say,
 ) -> Result<String, Failure> {
-    let said: Said =
-        context.grain(grain).deadline(timeout).request(message).await.map_err(|error| format!("{error:?}"))?;
+    let said = echo(context, grain, timeout, message).await?;
     Ok(format!("{} {} {}", said.member, said.turn, said.text))
+}
+
+/// Errors are told by their variant, as `Debug` writes it, which is what tests ask for.
+async fn echo(context: &ClusterContext, grain: (&str, &str), timeout: Duration, message: Say) -> Result<Said, Failure> {
+    let asked = context.grain(grain).deadline(timeout).request(message).await;
+    Ok(asked.map_err(|error| format!("{error:?}"))?)
 }
 
 async fn tell(mut events: EventStream) {
@@ -223,6 +234,7 @@ fn lines_of_stdin() -> mpsc::UnboundedReceiver<String> {
 
 struct Options {
     listen: String,
+    advertise: Option<String>,
     seeds: Vec<String>,
     cluster: String,
     secret: Option<String>,
@@ -236,6 +248,7 @@ impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut options = Self {
             listen: "127.0.0.1:0".into(),
+            advertise: None,
             seeds: Vec::new(),
             cluster: "e2e".into(),
             secret: None,
@@ -248,6 +261,7 @@ impl Options {
             let mut value = || arguments.next().ok_or_else(|| format!("{flag} needs a value"));
             match flag.as_str() {
                 "--listen" => options.listen = value()?,
+                "--advertise" => options.advertise = Some(value()?),
                 "--seed" => options.seeds.push(value()?),
                 "--cluster" => options.cluster = value()?,
                 "--secret" => options.secret = Some(value()?),
@@ -274,6 +288,9 @@ impl Options {
             .timing(timing)
             .event_buffer(EVENTS)
             .transport(transport);
+        if let Some(address) = self.advertise {
+            builder = builder.advertise(address);
+        }
         if self.rejoin {
             builder = builder.on_eviction(OnEviction::Rejoin);
         }

@@ -24,6 +24,8 @@ fn topologies(node: &TestNode) -> Vec<std::sync::Arc<TopologyUpdated>> {
 
 /// What holds for the topology events of every node, whatever happened.
 fn check_topologies(node: &TestNode) {
+    let failed = |event: &ClusterEvent| matches!(event, ClusterEvent::TopologyApplyFailed { .. });
+    assert_eq!(node.count(failed), 0, "all parts go by them: {:?}", node.events());
     let mut before: Option<std::sync::Arc<TopologyUpdated>> = None;
     for updated in topologies(node) {
         let ids = |members: &[gristmill::Member]| members.iter().map(|member| member.id).collect::<BTreeSet<_>>();

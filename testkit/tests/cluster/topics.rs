@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use gristmill::{ClusterContext, DeliveryStatus, Receipt, Subscription};
 use gristmill_testkit::{Probe, Say, TestCluster};
 
@@ -97,4 +100,80 @@ async fn a_subscriber_of_another_message_gets_an_error_and_what_comes_after_it()
     assert_eq!(publish(context, "room", "a").await, delivered(1));
     assert!(room.next().await.unwrap().is_err());
     assert_eq!(next(&mut room).await, "a");
+}
+
+/// Publishes until a message is delivered to one subscriber, which gets that one, and perhaps some of those before.
+async fn publish_until_delivered(context: &ClusterContext, topic: &str, room: &mut Subscription<Say>) {
+    // Sooner than subscriptions are renewed by themselves: because the topology has changed, or the topic has ended.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
+    for count in 0.. {
+        assert!(tokio::time::Instant::now() < deadline, "the subscription is lost");
+        let text = format!("message {count}");
+        // While the topic moves it may take longer to know than a call has.
+        match context.publish(topic, Say::new(&text)).await {
+            Ok(receipt) if receipt == delivered(1) => {
+                while next(room).await != text {}
+                return;
+            }
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+// proves PS-1
+#[tokio::test]
+async fn a_stream_outlives_the_move_of_its_topic_and_the_end_of_the_member_that_ran_it() {
+    for crashes in [false, true] {
+        let mut cluster = TestCluster::builder().members(3).start().await;
+        let topic = cluster.owned_by(2, "topic").next().unwrap().identity;
+        let mut room = cluster.member(0).context().subscribe::<Say>(&topic).await.unwrap();
+        assert_eq!(publish(cluster.member(1).context(), &topic, "before").await, delivered(1));
+        assert_eq!(next(&mut room).await, "before");
+        if crashes {
+            cluster.crash(2).await;
+        } else {
+            cluster.shutdown(2).await.unwrap();
+        }
+        cluster.eventually("all members agree", TestCluster::all_agree).await;
+        publish_until_delivered(cluster.member(1).context(), &topic, &mut room).await;
+        // Back to where it was, with a new member: some topics move to it.
+        cluster.add_member().await;
+        cluster.eventually("all members agree", TestCluster::all_agree).await;
+        publish_until_delivered(cluster.member(1).context(), &topic, &mut room).await;
+    }
+}
+
+// proves PS-1
+#[tokio::test]
+async fn a_subscriber_gets_the_messages_of_each_publisher_in_their_order_on_whatever_nodes_they_are() {
+    const MESSAGES: usize = 50;
+    let cluster = TestCluster::builder().members(3).start().await;
+    for owner in [0, 1, 2] {
+        let topic = cluster.owned_by(owner, "topic").next().unwrap().identity;
+        let mut rooms = Vec::new();
+        for node in [0, 1, 2] {
+            rooms.push(cluster.member(node).context().subscribe::<Say>(&topic).await.unwrap());
+        }
+        let publisher = |node: usize| {
+            let (context, topic) = (cluster.member(node).context().clone(), topic.clone());
+            tokio::spawn(async move {
+                for count in 0..MESSAGES {
+                    assert_eq!(publish(&context, &topic, &format!("{node} {count}")).await, delivered(3));
+                }
+            })
+        };
+        for published in [0, 1, 2].map(publisher) {
+            published.await.unwrap();
+        }
+        for room in &mut rooms {
+            let mut counts = BTreeMap::<String, usize>::new();
+            for _ in 0..3 * MESSAGES {
+                let text = next(room).await;
+                let (publisher, count) = text.split_once(' ').unwrap();
+                let expected = counts.entry(publisher.to_owned()).or_default();
+                assert_eq!(count.parse::<usize>(), Ok(*expected));
+                *expected += 1;
+            }
+        }
+    }
 }

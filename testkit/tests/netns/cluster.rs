@@ -1,11 +1,11 @@
-//! Nodes on the hosts of a lab, and their common history.
+//! Nodes on the hosts of a lab, whichever that is, and their common history.
 
 use std::time::{Duration, Instant};
 
 use gristmill::{MemberId, MemberStatus};
 use gristmill_testkit::{History, Observation};
 
-use crate::lab::{self, Lab};
+use crate::lab::Lab;
 use crate::process::{Node, PATIENCE, PROGRAM};
 
 /// Processes that have run, in the order of their start; the last one of a host is what runs there.
@@ -47,11 +47,11 @@ impl Cluster {
     pub(crate) fn spawn_with(&mut self, host: usize, environment: &[(&str, &str)], more: &[&str]) -> &Node {
         let count = self.processes.iter().filter(|process| process.host == host).count();
         let name = format!("host{host}{}", "'".repeat(count));
-        let (listen, seed) = (address(host), address(1));
-        let mut flags = vec!["--kind", "echo", "--secret", "lab", "--listen", &listen];
-        flags.extend(["--seed", &seed]);
+        let (listening, seed) = (self.lab.listening(host), self.lab.address(1));
+        let mut flags = vec!["--kind", "echo", "--secret", "lab", "--seed", &seed];
+        flags.extend(listening.iter().map(String::as_str));
         // Who starts again on the first host finds the others by the second.
-        let second = address(2);
+        let second = self.lab.address(2);
         if host == 1 && count > 0 {
             flags.extend(["--seed", &second]);
         }
@@ -154,7 +154,7 @@ impl Cluster {
     /// Waits until what runs on these hosts is the topology that each of them sees.
     pub(crate) fn agree(&self, hosts: &[usize]) {
         let mut members: Vec<String> =
-            hosts.iter().map(|host| format!("{}={}", address(*host), self.id(*host))).collect();
+            hosts.iter().map(|host| format!("{}={}", self.lab.address(*host), self.id(*host))).collect();
         members.sort_unstable();
         let members = members.join(" ");
         for host in hosts {
@@ -185,13 +185,8 @@ impl Cluster {
 
     /// A grain of the one host, as the other sees it.
     pub(crate) fn identity(&self, asked: usize, owner: usize) -> String {
-        let (node, owner) = (self.node(asked), address(owner));
+        let (node, owner) = (self.node(asked), self.lab.address(owner));
         let mut grains = (0..10_000).map(|number| format!("grain-{number}"));
         grains.find(|grain| node.ask(&format!("where echo {grain}")).unwrap() == owner).expect("it owns one")
     }
-}
-
-/// Where the node of a host listens.
-pub(crate) fn address(host: usize) -> String {
-    format!("{}:7000", lab::address(host))
 }

@@ -58,6 +58,16 @@ impl Lab {
         command
     }
 
+    /// Where the node of a host listens.
+    pub(crate) fn address(&self, host: usize) -> String {
+        format!("{}:7000", address(host))
+    }
+
+    /// The flags that tell a node where to listen.
+    pub(crate) fn listening(&self, host: usize) -> [String; 2] {
+        ["--listen".into(), self.address(host)]
+    }
+
     /// Drops what one host sends to another from now on.
     pub(crate) fn cut(&self, from: usize, to: usize) {
         self.must(&format!("add element bridge faults cut {{ {} . {} }}", address(from), address(to)));
@@ -145,7 +155,7 @@ impl Drop for Lab {
 }
 
 /// Where a host is reached.
-pub(crate) fn address(host: usize) -> String {
+fn address(host: usize) -> String {
     format!("10.77.0.{host}")
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use gristmill::{Evidence, MemberStatus};
 use gristmill_testkit::Observation;
 
-use crate::cluster::address;
 use crate::on_hosts;
 
 /// How often a process is killed.
@@ -70,7 +69,8 @@ fn a_host_that_vanishes_is_noticed_and_a_stranger_at_its_address_is_not_taken_fo
                     if *member == victim && *evidence != Evidence::ConnectionRefused)
             });
         }
-        cluster.spawn_with(3, &[], &["--cluster", "another", "--seed", &address(3)]);
+        let there = cluster.lab.address(3);
+        cluster.spawn_with(3, &[], &["--cluster", "another", "--seed", &there]);
         cluster.lab.plug(3);
         cluster.agree(&[1, 2]);
         cluster.node(3).kill();

@@ -64,8 +64,9 @@ pub(crate) async fn another_member_than_the_expected_is_refused(net: Net) {
     let network = net.host("alice");
     let alice = local(ALICE, &bob.config);
     let expected = Some(MemberId::new(0xc));
-    let result = dial(&*network, &bob.address, Lane::Data, expected, &alice, handler).await;
-    assert_eq!(refused_by_peer(result), RefusalKind::WrongMember);
+    let error = dial(&*network, &bob.address, Lane::Data, expected, &alice, handler).await.unwrap_err();
+    assert!(error.is_permanent());
+    assert!(matches!(&error, ConnectError::MetAnother { met, .. } if met.member == BOB), "{error:?}");
     let itself = bob.dial_as(&local(BOB, &bob.config)).await.0;
     assert_eq!(refused_by_peer(itself), RefusalKind::WrongMember);
 }

@@ -44,7 +44,7 @@ impl Alone {
         let (actor, _) = Actor::spawn(None, GossipActor, Arc::clone(&node)).await.unwrap();
         let gossip = Inbox::new(actor.clone());
         gossip.send(GossipMessage::Start);
-        gossip.send(GossipMessage::TopologyChanged);
+        assert_eq!(gossip.ask(GossipMessage::TopologyChanged).await, Some(Ok(())));
         Self { node, gossip, actor, events: stream }
     }
 

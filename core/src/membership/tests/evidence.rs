@@ -336,6 +336,47 @@ fn a_refusal_of_somebody_unknown_or_dead_changes_nothing() {
     }
 }
 
+// Another process at the address
+
+fn met(node: &mut Node, milliseconds: u64, old: MemberId, by: MemberId) {
+    node.input(milliseconds, Input::Superseded { old, by });
+}
+
+#[test]
+fn whose_address_another_process_has_proven_to_hold_is_dead_before_that_one_joins() {
+    let mut node = among(&[B, C]);
+    met(&mut node, 10, B, D);
+    assert_eq!((node.status(B), node.status(D)), (Some(MemberStatus::Dead), None));
+    assert_eq!(node.reason(B), Some(QuarantineReason::Superseded { by: D }));
+    let restarted = Record::new(Member::new(D, address(B), []), Incarnation::default(), Stage::Joining);
+    assert!(matches!(node.request(20, restarted), JoinAnswer::Accepted { .. }));
+}
+
+#[test]
+fn nobody_is_superseded_by_who_is_gone_or_runs_elsewhere_nor_by_itself() {
+    let there = |id, stage| Record::new(Member::new(id, address(B), []), Incarnation::new(1), stage);
+    let mut node = Node::knowing(&[up(B), up(C), there(D, Stage::Up).claimed(Verdict::Dead, C)]);
+    for by in [C, D, B, ME] {
+        met(&mut node, 10, B, by);
+        assert_eq!((node.status(B), &node.events), (Some(MemberStatus::Up), &vec![]), "by {by}");
+    }
+    for unknown in [ME, MemberId::new(99)] {
+        met(&mut node, 10, unknown, MemberId::new(50));
+        assert_eq!(node.events, []);
+    }
+}
+
+#[test]
+fn who_leaves_and_is_superseded_has_left_when_its_last_word_arrives() {
+    let mut node = Node::knowing(&[record(B, 2, Stage::Leaving), up(C)]);
+    met(&mut node, 10, B, D);
+    assert_eq!(node.status(B), Some(MemberStatus::Leaving));
+    node.gossip(400, C, vec![record(B, 3, Stage::Removed)]);
+    met(&mut node, 410, B, D);
+    node.run_to(1000);
+    assert_eq!((node.status(B), node.membership.blocked()), (Some(MemberStatus::Removed), vec![]));
+}
+
 // A storm, and silence
 
 #[test]
