@@ -1,8 +1,8 @@
 //! Split brain: which side of a partition goes on serving, and when.
 //!
 //! # What it guarantees, and what not
-//! - Two sides of a partition never both go on, if their members had the same settled view before it (see *Baseline*)
-//!   and the strategy is neither [`Strategy::Off`] nor keep-majority among fewer than three.
+//! - Two sides of a partition never both go on, if their members had the same settled members before it (see
+//!   *Baseline*) and the strategy is not [`Strategy::Off`].
 //! - The losing side stops before the winning side takes over, as long as clocks run equally fast up to the slack of
 //!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
 //!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
@@ -39,9 +39,14 @@
 //! reach the winners.
 //!
 //! # Baseline
-//! Members are counted against the last fully reachable view that has stood for `stable_after`, and against the last
-//! fully reachable one of any age; a side goes on only when it wins in both. A member that joined just before the cut,
-//! of which only one side knows, so makes no majority. A node that has not seen any settled view takes what it sees.
+//! A member is *settled* when this node has known it for `settle_after`, and all members were reachable then. Sides are
+//! counted among the settled members and among those of the last fully reachable view; a side goes on only when it wins
+//! in both. `settle_after` is longer than a cut stays unnoticed: a member that joins one side just before or after the
+//! cut, of which the other side does not know, makes no majority.
+//!
+//! A node counts itself only when it has settled too. Until then it goes by those whom it found when it came: cut off
+//! with other newcomers, it loses against those who were there before, whoever is more. Who found nobody has formed the
+//! cluster, and counts from the beginning.
 //!
 //! # Source
 //! Pekko's `SplitBrainResolver` (`cluster/sbr/DowningStrategy.scala`) for the strategies and the waiting for stability;
@@ -153,6 +158,7 @@ struct Peer {
     /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
     vouched: bool,
     vouched_at: Timestamp,
+    known_since: Timestamp,
 }
 
 impl Peer {
@@ -191,9 +197,9 @@ pub struct Downing {
     /// Decided to be out, or gone: no side counts them.
     released: BTreeSet<MemberId>,
     baseline: BTreeSet<MemberId>,
-    settled: bool,
     latest: BTreeSet<MemberId>,
-    latest_since: Timestamp,
+    /// When this node first saw who is there.
+    born: Option<Timestamp>,
     unreachable: BTreeSet<MemberId>,
     /// The last change among the unreachable.
     changed_at: Timestamp,
@@ -225,9 +231,8 @@ impl Downing {
             peers: BTreeMap::new(),
             released: BTreeSet::new(),
             baseline: BTreeSet::new(),
-            settled: false,
             latest: BTreeSet::new(),
-            latest_since: Timestamp::ZERO,
+            born: None,
             unreachable: BTreeSet::new(),
             changed_at: Timestamp::ZERO,
             since: None,
@@ -332,7 +337,8 @@ impl Downing {
         let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
             let inherited = (standing == Standing::Dead).then_some(now);
-            let new = Peer { standing, inherited, asked: 0, refused: false, vouched: false, vouched_at: now };
+            let (vouched_at, known_since) = (now, now);
+            let new = Peer { standing, inherited, asked: 0, refused: false, vouched: false, vouched_at, known_since };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
@@ -351,6 +357,13 @@ impl Downing {
         for set in [&mut self.released, &mut self.baseline, &mut self.latest] {
             set.retain(|id| *id == me || peers.contains_key(id));
         }
+        if self.born.is_none() {
+            self.born = Some(now);
+            self.baseline = self.chosen(|peer| peer.counts());
+            if self.baseline.is_empty() {
+                self.baseline.insert(self.me);
+            }
+        }
     }
 
     /// Works out who is unreachable, and which views were the last good ones.
@@ -364,18 +377,15 @@ impl Downing {
         let mut view = self.chosen(|peer| peer.counts());
         view.insert(self.me);
         if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
-            if view != self.latest {
-                self.latest.clone_from(&view);
-                self.latest_since = now;
+            let settled = self.pace().settle_after(view.len());
+            let is_old = |since: Timestamp| now.since(since) >= settled;
+            self.baseline.extend(self.chosen(|peer| peer.counts() && is_old(peer.known_since)));
+            if self.born.is_some_and(is_old) {
+                self.baseline.insert(self.me);
             }
-            let stood = now.since(self.latest_since) >= self.pace().stable_after(view.len());
-            if stood || !self.settled {
-                self.baseline = view;
-            }
-            self.settled |= stood;
-        } else if !self.settled {
+            self.latest = view;
+        } else if !self.baseline.contains(&self.me) {
             // Nothing better is known.
-            self.baseline.extend(&view);
             self.latest.extend(view);
         }
     }
@@ -413,7 +423,7 @@ impl Downing {
             return;
         }
         let lost = self.unreachable.clone();
-        if self.decides_at_once() {
+        if self.config.strategy == Strategy::Off {
             let dead: Vec<_> = lost.iter().copied().filter(|id| self.holds(*id)).collect();
             if !dead.is_empty() {
                 self.forget(&dead);
@@ -530,24 +540,14 @@ impl Downing {
         let judges = self.config.strategy != Strategy::Off;
         let asks = judges && self.chosen(|peer| !peer.is_gone() && peer.standing != Standing::Dead).first().is_some();
         let quiet = asks.then(|| self.answered_at + pace.quiet_after());
-        let settles = judges.then(|| self.latest_since + pace.stable_after(size));
         let fences = self.losing_since.map(|since| since + pace.stable_after(size));
-        let waits = !self.unreachable.is_empty() && !self.decides_at_once();
+        let waits = !self.unreachable.is_empty() && judges;
         let releases = waits.then(|| self.changed_at + pace.takeover(size));
         let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
         let inherited = self.peers.iter().filter(|(id, peer)| !peer.is_gone() && !self.released.contains(id));
         let inherited = inherited.filter_map(|(_, peer)| peer.inherited).min().map(|at| at + pace.takeover(size));
-        let deadlines = [self.poll_at, quiet, settles, fences, releases, unstable, inherited];
+        let deadlines = [self.poll_at, quiet, fences, releases, unstable, inherited];
         deadlines.into_iter().flatten().filter(|at| *at > now).min()
-    }
-
-    /// Whether both sides go on anyway, so that there is nothing to wait for.
-    fn decides_at_once(&self) -> bool {
-        match self.config.strategy {
-            Strategy::Off => true,
-            Strategy::KeepMajority => self.members(&self.baseline).len() < 3 && self.members(&self.latest).len() < 3,
-            Strategy::StaticQuorum(_) | Strategy::KeepOldest { .. } | Strategy::DownAll => false,
-        }
     }
 
     /// Who goes on if these are lost: this side only if it does by the settled view and by the latest.

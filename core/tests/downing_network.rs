@@ -306,9 +306,8 @@ impl Net {
                 }
                 downing::Effect::Release { members } => {
                     for member in members {
-                        // Without a decision it is one of a view of two, of which both go on: a cluster of three that
-                        // has just lost one, too.
-                        if decided || self.hosts.len() == 2 {
+                        // Without a decision it was dead before this node came.
+                        if decided {
                             self.released.insert(member, host);
                         }
                         if self.hosts[host]
@@ -521,13 +520,27 @@ fn the_survivor_of_two_silent_crashes_fences_and_that_of_two_proven_ones_goes_on
 }
 
 #[test]
-fn a_cluster_of_two_goes_on_on_both_sides() {
-    let mut net = Net::new(1, 2, downing::Config::keep_majority());
-    net.hosts[1].crashed = true;
-    net.run(10 * SECOND);
-    assert_eq!(net.serving(), [0], "{net:?}");
-    assert_eq!(net.released.len(), 1, "the survivor has taken over: {net:?}");
-    assert_eq!(net.chosen(0), []);
+fn of_two_members_the_older_goes_on_and_the_younger_stops() {
+    for seed in seeds() {
+        let majority = downing::Config::keep_majority;
+        partition(seed, 2, majority(), |net| net.cut(&[0], &[1]), &[0]);
+        partition(seed, 2, majority(), |net| net.cut_one_way(&[0], &[1]), &[0]);
+        partition(seed, 2, majority(), |net| net.cut_one_way(&[1], &[0]), &[0]);
+    }
+}
+
+#[test]
+fn a_cluster_that_has_shrunk_to_two_is_decided_as_any_other() {
+    for seed in seeds() {
+        let mut net = Net::new(seed, 3, downing::Config::keep_majority());
+        net.hosts[0].crashed = true;
+        net.run(30 * SECOND);
+        assert_eq!(net.serving(), [1, 2], "seed {seed} {net:?}");
+        net.cut(&[1], &[2]);
+        net.run(60 * SECOND);
+        assert_eq!(net.serving(), [1], "seed {seed} {net:?}");
+        assert_eq!(net.released.len(), 2, "seed {seed} {net:?}");
+    }
 }
 
 #[test]

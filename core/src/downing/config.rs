@@ -9,8 +9,8 @@ const SHORTEST_STABLE: Duration = Duration::from_millis(500);
 /// Which side goes on. Every node of a cluster must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// The side with more than half of the members; of two halves the one with the lowest id. A cluster of fewer than
-    /// three members is treated as under [`Strategy::Off`]: neither of two is the majority.
+    /// The side with more than half of the members; of two halves the one with the lowest id. So of two members the older
+    /// one goes on, and when it vanishes the younger one stops, as in Pekko.
     KeepMajority,
     /// The side with at least this many members. When there are so many that two sides could have them (twice the
     /// quorum or more), no side goes on.
@@ -157,6 +157,13 @@ impl Pace<'_> {
     pub(super) fn stable_after(self, members: usize) -> Duration {
         let scaled = || (self.membership.probe_interval * 2).mul_f64(spread(members));
         self.config.stable_after.unwrap_or_else(|| scaled().max(SHORTEST_STABLE))
+    }
+
+    /// After so long a cut that came before is known: a node that hears nobody knows it by then, and a side that others
+    /// do not reach has been probed by all.
+    pub(super) fn settle_after(self, members: usize) -> Duration {
+        let noticed = (self.membership.probe_interval * 3).mul_f64(spread(members));
+        self.stable_after(members).saturating_add(noticed)
     }
 
     /// From the last change among the unreachable to their release.

@@ -12,8 +12,8 @@ use crate::simulation::fault::Fault;
 use crate::simulation::history::Release;
 use crate::simulation::node::Bug;
 
-/// For so long the views had been settled when the history begins: more than any `stable_after`.
-const SETTLED: Duration = Duration::from_secs(9);
+/// For so long the views had been settled when the history begins: longer than a member takes to settle.
+const SETTLED: Duration = Duration::from_secs(60);
 
 impl Simulation {
     /// Tells the downing of a process that its members have been the same for long.
@@ -62,7 +62,11 @@ impl Simulation {
         }
         let mut out = Outbox::new();
         downing.handle(local, input, &mut out);
-        let decided = out.drain_events().any(|Event::Decided(decision)| decision.chosen == Side::This);
+        let mut decided = false;
+        for Event::Decided(decision) in out.drain_events() {
+            decided |= decision.chosen == Side::This;
+            self.history.decisions.push((self.now, id, decision));
+        }
         let effects: Vec<_> = out.drain_effects().collect();
         for effect in effects {
             match effect {
