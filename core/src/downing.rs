@@ -127,6 +127,12 @@ pub enum Effect {
         /// Whom.
         members: Vec<MemberId>,
     },
+    /// These leave polls unanswered: find out at once whether others reach them, who is then `Vouched` for, and suspect
+    /// them if not.
+    Check {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
     /// While true: declare nobody dead, and admit nobody.
     Restrain(bool),
     /// This node must not serve from now on. The last effect: every further input is ignored.
@@ -159,6 +165,8 @@ struct Peer {
     vouched: bool,
     vouched_at: Timestamp,
     known_since: Timestamp,
+    /// When others were asked last.
+    checked_at: Option<Timestamp>,
 }
 
 impl Peer {
@@ -216,6 +224,8 @@ pub struct Downing {
 }
 
 impl Downing {
+    /// Members checked at the same time; the others wait for the next round of polls.
+    const MOST_CHECKS: usize = 8;
     /// Decisions remembered; the oldest are forgotten.
     pub const DECISIONS: usize = 16;
 
@@ -338,7 +348,16 @@ impl Downing {
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
             let inherited = (standing == Standing::Dead).then_some(now);
             let (vouched_at, known_since) = (now, now);
-            let new = Peer { standing, inherited, asked: 0, refused: false, vouched: false, vouched_at, known_since };
+            let new = Peer {
+                standing,
+                inherited,
+                asked: 0,
+                refused: false,
+                vouched: false,
+                vouched_at,
+                known_since,
+                checked_at: None,
+            };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
@@ -524,6 +543,7 @@ impl Downing {
             self.poll_at = None;
             return;
         };
+        self.check(now, out);
         self.cursor = *last;
         self.poll_at = Some(now + every);
         for id in &members {
@@ -532,6 +552,28 @@ impl Downing {
             }
         }
         out.effect(Effect::Poll { members });
+    }
+
+    /// Has those checked who are silent: on the winning side each of the losers has to be suspected before they can be
+    /// released, and the probes of a node that misses many are slow. A node that sees itself losing accuses nobody.
+    fn check(&mut self, now: Timestamp, out: &mut Outbox) {
+        if self.losing_since.is_some() {
+            return;
+        }
+        let again_after = self.membership.probe_interval;
+        let due = |peer: &Peer| peer.is_silent() && peer.checked_at.is_none_or(|at| now.since(at) >= again_after);
+        let due = self.chosen(due);
+        // Each node begins elsewhere, so that together they are soon through.
+        let (before, after): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| *id < self.me);
+        let members: Vec<_> = after.into_iter().chain(before).take(Self::MOST_CHECKS).collect();
+        for id in &members {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.checked_at = Some(now);
+            }
+        }
+        if !members.is_empty() {
+            out.effect(Effect::Check { members });
+        }
     }
 
     /// When something has to be looked at again. What was due already is done, or waits for something else to happen.

@@ -388,6 +388,7 @@ impl Membership {
             Input::Superseded { old, by } => self.supersede(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Poll { members } => self.poll(&members, out),
+            Input::Check { members } => self.check(now, &members, out),
             Input::Restrain(restrained) => self.restrained = restrained,
             Input::Timer(epoch) => self.timer(now, epoch, out),
             Input::Leave => self.leave(now, out),

@@ -294,6 +294,7 @@ impl Net {
                     self.enqueue(timer.after, Delivery::Downing { host, life, epoch: timer.epoch });
                 }
                 downing::Effect::Poll { members } => self.input(host, Input::Poll { members }),
+                downing::Effect::Check { members } => self.input(host, Input::Check { members }),
                 downing::Effect::Restrain(on) => {
                     self.hosts[host].restrained = on;
                     self.note(host, if on { "is losing" } else { "is losing no more" });

@@ -202,6 +202,30 @@ fn whom_a_node_never_knew_alive_is_held_for_a_takeover_and_counts_on_no_side() {
 }
 
 #[test]
+fn a_winner_has_the_silent_checked_eight_at_a_time_until_they_answer_and_a_loser_accuses_nobody() {
+    let silent: Vec<_> = (10..=19).collect();
+    let mut machine = Machine::settled(Config::default(), 30);
+    machine.observe(10_000, 30, &[(30, Standing::Suspect)]);
+    let checks = |machine: &mut Machine| -> Vec<_> {
+        machine.effects().into_iter().filter(|effect| matches!(effect, Effect::Check { .. })).collect()
+    };
+    machine.run(10_500, 11_000, 30, &silent);
+    assert_eq!(checks(&mut machine), []);
+    machine.run(11_500, 11_500, 30, &silent);
+    assert_eq!(checks(&mut machine), [Effect::Check { members: (10..18).map(id).collect() }]);
+    machine.run(12_000, 12_000, 30, &silent);
+    assert_eq!(checks(&mut machine), [Effect::Check { members: vec![id(18), id(19)] }]);
+    machine.answer(12_200, 30, &[]);
+    machine.run(12_500, 12_500, 30, &silent);
+    assert_eq!(checks(&mut machine), []);
+
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+    machine.run(10_500, 13_000, 5, &[3, 4, 5]);
+    assert_eq!(checks(&mut machine), []);
+}
+
+#[test]
 fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(5, Standing::Suspect)]);

@@ -91,6 +91,12 @@ pub enum Input {
         /// Whom.
         members: Vec<MemberId>,
     },
+    /// These do not answer polls: ask others at once whether they reach them, and suspect whom nobody does. Asked by
+    /// [`downing`](crate::downing).
+    Check {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
     /// While true this node turns no suspicion into a death and admits nobody: it may be on the losing side of a
     /// partition. Asked by [`downing`](crate::downing).
     Restrain(bool),
@@ -117,6 +123,7 @@ impl Input {
             Self::Superseded { .. } => "Superseded",
             Self::Down { .. } => "Down",
             Self::Poll { .. } => "Poll",
+            Self::Check { .. } => "Check",
             Self::Restrain(_) => "Restrain",
             Self::Timer(_) => "Timer",
             Self::Leave => "Leave",

@@ -177,6 +177,7 @@ fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing
             Input::Superseded { old: B, by: C },
             Input::Down { member: B },
             Input::Poll { members: vec![B] },
+            Input::Check { members: vec![B, C, ME] },
             Input::Restrain(true),
             Input::Leave,
             Input::Drained,
@@ -871,6 +872,31 @@ fn a_poll_asks_the_living_carries_no_news_and_is_judged_by_nobody() {
     let ack = Message::PingAck { sequence: ProbeSequence::POLL, updates: vec![], digest: TableDigest::new(7) };
     node.receive(20, B, ack);
     assert!(!node.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{:?}", node.effects);
+}
+
+#[test]
+fn whom_a_check_finds_unreached_by_others_is_suspected_after_one_interval_and_who_is_reached_is_not() {
+    let others = [record(B, 1, Stage::Up), record(C, 1, Stage::Up)];
+    let mut node = Node::knowing(&others);
+    node.input(10, Input::Check { members: vec![B, B] });
+    let asked = |effect: &Effect| match effect {
+        Effect::Send { to, message: Message::PingRequest { sequence, target: B, .. }, .. } => Some((*to, *sequence)),
+        _ => None,
+    };
+    let asked: Vec<_> = node.effects.iter().filter_map(asked).collect();
+    assert_eq!(asked.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [C], "once");
+    node.run_to(1_009);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Up));
+    node.run_to(1_010);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Suspect));
+
+    let mut node = Node::knowing(&others);
+    node.input(10, Input::Check { members: vec![B] });
+    let sequence = asked[0].1;
+    let (outcome, digest) = (PingOutcome::Reached, node.membership.digest());
+    node.receive(20, C, Message::PingReport { sequence, target: B, outcome, updates: vec![], digest });
+    node.run_to(1_010);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Up));
 }
 
 #[test]
