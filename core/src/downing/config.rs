@@ -118,6 +118,20 @@ impl Config {
         self.strategy
     }
 
+    /// Of so many members of a settled view, how many must have been cut off, under whatever names, so that no side with
+    /// members of that view goes on. They may then form the cluster anew.
+    #[must_use]
+    pub const fn enough_to_form(&self, members: usize) -> usize {
+        let enough = match self.strategy {
+            // Of two halves one may go on.
+            Strategy::KeepMajority => members / 2 + 1,
+            Strategy::StaticQuorum(quorum) => (members + 1).saturating_sub(quorum),
+            // Any side may, or need not have fenced.
+            Strategy::KeepOldest { .. } | Strategy::DownAll | Strategy::Off => members,
+        };
+        if enough == 0 { 1 } else { enough }
+    }
+
     /// Whether the values fit together, and with those of the membership.
     ///
     /// # Errors
@@ -226,6 +240,27 @@ mod tests {
         let after = Duration::from_secs(8);
         let refused = ConfigError::UnstableTooSoon { after, takeover: Duration::from_millis(8_500) };
         assert_eq!(valid(Config::default().down_all_when_unstable(after)), Err(refused));
+    }
+
+    #[test]
+    fn so_many_form_anew_that_the_others_cannot_go_on() {
+        use alloc::collections::BTreeSet;
+        use gristmill_messages::MemberId;
+        let strategies = [Config::keep_majority(), Config::static_quorum(3), Config::static_quorum(5)];
+        for (config, members) in
+            strategies.into_iter().flat_map(|config| (1..10).map(move |members| (config.clone(), members)))
+        {
+            let view: BTreeSet<_> = (0..members as u128).map(MemberId::new).collect();
+            let enough = config.enough_to_form(members);
+            // Those with the highest ids, so that the others have the lowest.
+            let out: BTreeSet<_> = view.iter().rev().take(enough).copied().collect();
+            if out.len() < members {
+                let side = super::super::decision::choose(config.strategy, &view, &out);
+                assert_ne!(side, super::super::Side::This, "{config:?} {members}");
+            }
+        }
+        let counts = [Config::keep_majority(), Config::static_quorum(3), Config::keep_oldest(), Config::off()];
+        assert_eq!(counts.map(|config| config.enough_to_form(5)), [3, 3, 5, 5]);
     }
 
     #[test]

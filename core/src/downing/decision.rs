@@ -61,6 +61,14 @@ pub struct DowningDecision {
     pub since: Option<Timestamp>,
 }
 
+impl DowningDecision {
+    /// Whether it has fenced this node under this id, and not under a former one.
+    #[must_use]
+    pub fn fences(&self, member: MemberId) -> bool {
+        self.chosen != Side::This && self.reachable.contains(&member)
+    }
+}
+
 impl fmt::Display for DowningDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chosen = match self.chosen {

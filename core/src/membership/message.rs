@@ -22,6 +22,20 @@ pub enum Input {
         /// As the provider lists them, in the same order on every node; may be empty, may contain this node.
         seeds: Vec<Address>,
     },
+    /// Begin after an eviction, instead of `Start`: join again, and form a cluster only with others who say that they
+    /// were cut off from the same members.
+    Return {
+        /// Where others may be found; this node's own address means nothing.
+        through: Vec<Address>,
+        /// Under which id this node was cut off.
+        was: MemberId,
+        /// The members that were settled then, see [`DowningDecision::baseline`](crate::downing::DowningDecision); none
+        /// when it was declared dead by others, who go on.
+        settled: Vec<MemberId>,
+        /// How many of them, this node among them, must be without a cluster so that nobody goes on. See
+        /// [`enough_to_form`](crate::downing::Config::enough_to_form).
+        enough: usize,
+    },
     /// The provider has found more addresses. Those of which nothing is known are contacted, so that two clusters and
     /// the halves of a healed partition become one.
     Discovered {
@@ -112,6 +126,7 @@ impl Input {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Start { .. } => "Start",
+            Self::Return { .. } => "Return",
             Self::Discovered { .. } => "Discovered",
             Self::JoinAnswered { .. } => "JoinAnswered",
             Self::JoinFailed { .. } => "JoinFailed",
@@ -176,8 +191,15 @@ pub enum JoinAnswer {
         /// The whole table of the one who accepts, without what is removed.
         records: Vec<Arc<Record>>,
     },
-    /// The asked node is not up itself.
+    /// The asked node is not up itself, or admits nobody.
     NotReady,
+    /// The asked node was cut off, and looks for a cluster itself.
+    Returning {
+        /// Under which id it was cut off.
+        was: MemberId,
+        /// A hash over the members that were settled then.
+        settled: u64,
+    },
     /// Refused for this id.
     Blocked {
         /// Why, for people.

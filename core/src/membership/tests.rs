@@ -374,7 +374,7 @@ fn a_discovered_address_of_which_nothing_is_known_is_contacted() {
     assert_eq!((node.membership.phase(), &node.events), (Phase::Up, &vec![]));
     node.membership.agenda.cancel(Task::Probe);
     node.run_to(30_000);
-    assert_eq!(node.asked(), ["host:4"], "and again after the contact interval");
+    assert_eq!(node.asked(), ["host:4", "host:3"], "and again after the contact interval, and the dead one too");
 }
 
 // Admission
@@ -852,6 +852,83 @@ fn a_later_life_under_the_same_id_is_told_apart() {
     let (from, to, reason) = (Some(MemberStatus::Up), MemberStatus::Leaving, Refusal::Forged);
     assert_eq!(node.events, [Event::TransitionRefused { member: ME, from, to, reason }]);
     assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up));
+}
+
+// Coming back
+
+/// This node was member 1 of those.
+fn come_back(settled: &[u128], enough: usize) -> Node {
+    let mut node = Node::new();
+    let through = ["host:1", "host:2", "host:3"].map(Address::from).to_vec();
+    let settled = settled.iter().copied().map(MemberId::new).collect();
+    node.input(0, Input::Return { through, was: MemberId::new(1), settled, enough });
+    node
+}
+
+fn returning(was: u128, settled: &[u128]) -> Input {
+    let answer = come_back(settled, 1).request(1, record(MemberId::new(9), 0, Stage::Joining));
+    let JoinAnswer::Returning { settled, .. } = answer else { panic!("{answer:?}") };
+    answered("host:2", JoinAnswer::Returning { was: MemberId::new(was), settled })
+}
+
+const FIVE: [u128; 5] = [1, 2, 3, 4, 5];
+
+#[test]
+fn the_oldest_of_those_who_were_cut_off_forms_a_cluster_when_enough_have_said_that_they_were() {
+    let mut node = come_back(&FIVE, 3);
+    assert_eq!(node.asked(), ["host:2", "host:3"]);
+    node.input(1, returning(2, &FIVE));
+    node.input(2, returning(1, &FIVE));
+    node.input(3, returning(9, &FIVE));
+    node.input(4, returning(3, &FIVE[..4]));
+    node.input(5, answered("host:3", JoinAnswer::NotReady));
+    node.input(6, unreachable("host:2"));
+    assert_eq!(node.membership.phase(), Phase::Joining, "two of five, a stranger, and one with other members");
+    node.input(7, returning(3, &FIVE));
+    assert_eq!(node.events.last(), Some(&Event::Joined));
+
+    let mut node = come_back(&[0, 1, 2], 2);
+    node.input(1, returning(2, &[0, 1, 2]));
+    assert_eq!(node.membership.phase(), Phase::Up);
+    let mut node = come_back(&[0, 1, 2], 2);
+    node.input(1, returning(0, &[0, 1, 2]));
+    node.input(2, returning(2, &[0, 1, 2]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "0 will");
+    let mut node = come_back(&[2, 3], 1);
+    node.input(1, returning(2, &[2, 3]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "it had not settled");
+}
+
+#[test]
+fn what_was_said_two_rounds_ago_or_beside_a_cluster_forms_none() {
+    let mut node = come_back(&FIVE, 3);
+    node.input(0, returning(2, &FIVE));
+    node.input(4_001, returning(3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+    let mut node = come_back(&FIVE, 3);
+    node.input(0, answered("host:3", JoinAnswer::Accepted { records: shared([record(C, 1, Stage::Up)]) }));
+    node.input(1, returning(2, &FIVE));
+    node.input(2, returning(3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+}
+
+#[test]
+fn one_that_was_cut_off_gives_up_when_nobody_answers() {
+    let mut node = come_back(&FIVE, 3);
+    node.run_to(10_000);
+    assert!(matches!(node.events.last(), Some(Event::JoinFailed(JoinError::NoSeedAnswered { .. }))));
+}
+
+#[test]
+fn the_addresses_of_a_few_dead_members_are_asked_now_and_then_and_those_of_who_left_are_not() {
+    let mut records: Vec<_> = (2..=6).map(|id| dead(MemberId::new(id), B)).collect();
+    records.push(record(MemberId::new(7), 1, Stage::Removed));
+    let mut node = Node::knowing(&records);
+    node.effects.clear();
+    node.run_to(30_000);
+    let asked = node.asked();
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|address| ("host:2"..="host:6").contains(address)), "{asked:?}");
 }
 
 // Asked by downing
