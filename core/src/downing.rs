@@ -26,6 +26,12 @@
 //! questions make a member *silent*. The answer proves both directions, so a deaf and a mute node see the same. These
 //! questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
 //!
+//! A winner waits from the last new suspect on. So that this is soon after the first, it has silent members checked by
+//! others ([`Effect::Check`]) and suspected if nobody reaches them, instead of waiting for its own probes, which have
+//! become slow: after the first suspicion three rounds of polls and one probe interval. This makes no release earlier
+//! than the table says: no member is checked before somebody is suspected or silent, and every new suspect still starts
+//! the time again.
+//!
 //! | | loser fences | winner releases |
 //! | --- | --- | --- |
 //! | evidence | unreachable or silent | unreachable: suspected and not refuted |
@@ -72,6 +78,8 @@
 mod config;
 mod decision;
 mod observe;
+mod peer;
+mod poll;
 #[cfg(test)]
 mod tests;
 
@@ -89,6 +97,7 @@ use crate::alarm::Alarm;
 use crate::{Timestamp, membership};
 use config::Pace;
 use decision::choose;
+use peer::Peer;
 
 type Outbox = crate::Outbox<Effect, Event>;
 
@@ -151,50 +160,6 @@ pub enum Event {
     Decided(DowningDecision),
 }
 
-/// What is known of one other member.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    standing: Standing,
-    /// When this node first heard of it, if it was dead by then: others have judged it, and it was never on this side.
-    inherited: Option<Timestamp>,
-    /// Polls without an answer since.
-    asked: u8,
-    /// Its host says that its process has ended.
-    refused: bool,
-    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
-    vouched: bool,
-    vouched_at: Timestamp,
-    known_since: Timestamp,
-    /// When others were asked last.
-    checked_at: Option<Timestamp>,
-}
-
-impl Peer {
-    const SILENT: u8 = 3;
-
-    const fn is_gone(self) -> bool {
-        self.refused || matches!(self.standing, Standing::Gone)
-    }
-
-    /// Whether it is on some side.
-    const fn counts(self) -> bool {
-        !self.is_gone() && self.inherited.is_none()
-    }
-
-    const fn is_unreachable(self) -> bool {
-        self.counts() && matches!(self.standing, Standing::Suspect | Standing::Dead)
-    }
-
-    const fn does_not_answer(self) -> bool {
-        !self.is_gone() && matches!(self.standing, Standing::Up) && self.asked >= Self::SILENT
-    }
-
-    /// It does not answer, and nobody else is known to hear it.
-    const fn is_silent(self) -> bool {
-        self.does_not_answer() && !self.vouched
-    }
-}
-
 /// The judgement of one node over partitions. See the [module](self).
 #[derive(Debug)]
 pub struct Downing {
@@ -224,8 +189,6 @@ pub struct Downing {
 }
 
 impl Downing {
-    /// Members checked at the same time; the others wait for the next round of polls.
-    const MOST_CHECKS: usize = 8;
     /// Decisions remembered; the oldest are forgotten.
     pub const DECISIONS: usize = 16;
 
@@ -518,61 +481,6 @@ impl Downing {
         }
         if self.unreachable.is_empty() {
             self.since = None;
-        }
-    }
-
-    /// Asks the members whether they hear this node, as long as there is reason to.
-    fn poll(&mut self, now: Timestamp, out: &mut Outbox) {
-        let (every, quiet_after) = (self.pace().poll_interval(), self.pace().quiet_after());
-        if self.fenced || self.poll_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let quiet = now.since(self.answered_at) >= quiet_after;
-        let everybody = quiet || !self.unreachable.is_empty();
-        if !everybody {
-            self.poll_at = None;
-            self.peers.values_mut().for_each(|peer| peer.asked = 0);
-            return;
-        }
-        let asked = |peer: &Peer| !peer.is_gone() && peer.standing != Standing::Dead;
-        let wanted = self.chosen(asked);
-        let after = wanted.range((core::ops::Bound::Excluded(self.cursor), core::ops::Bound::Unbounded));
-        let before = wanted.range(..=self.cursor);
-        let members: Vec<_> = after.chain(before).copied().take(self.config.poll_limit).collect();
-        let Some(last) = members.last() else {
-            self.poll_at = None;
-            return;
-        };
-        self.check(now, out);
-        self.cursor = *last;
-        self.poll_at = Some(now + every);
-        for id in &members {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.asked = peer.asked.saturating_add(1).min(Peer::SILENT);
-            }
-        }
-        out.effect(Effect::Poll { members });
-    }
-
-    /// Has those checked who are silent: on the winning side each of the losers has to be suspected before they can be
-    /// released, and the probes of a node that misses many are slow. A node that sees itself losing accuses nobody.
-    fn check(&mut self, now: Timestamp, out: &mut Outbox) {
-        if self.losing_since.is_some() {
-            return;
-        }
-        let again_after = self.membership.probe_interval;
-        let due = |peer: &Peer| peer.is_silent() && peer.checked_at.is_none_or(|at| now.since(at) >= again_after);
-        let due = self.chosen(due);
-        // Each node begins elsewhere, so that together they are soon through.
-        let (before, after): (Vec<_>, Vec<_>) = due.into_iter().partition(|id| *id < self.me);
-        let members: Vec<_> = after.into_iter().chain(before).take(Self::MOST_CHECKS).collect();
-        for id in &members {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.checked_at = Some(now);
-            }
-        }
-        if !members.is_empty() {
-            out.effect(Effect::Check { members });
         }
     }
 
