@@ -47,7 +47,7 @@
 //! # Baseline
 //! A member is *settled* when this node has known it for `settle_after`, and all members were reachable then. Sides are
 //! counted among the settled members and among those of the last fully reachable view; a side goes on only when it wins
-//! in both. `settle_after` is longer than a cut stays unnoticed: a member that joins one side just before or after the
+//! in both. `settle_after` is longer than a cut usually stays unnoticed: a member that joins one side just before or after the
 //! cut, of which the other side does not know, makes no majority.
 //!
 //! A node counts itself only when it has settled too. Until then it goes by those whom it found when it came: cut off
@@ -179,6 +179,8 @@ pub struct Downing {
     /// Since when there have been any.
     since: Option<Timestamp>,
     losing_since: Option<Timestamp>,
+    /// No side goes on, since there have been unreachable members: those who go down first are no reason to stay.
+    nobody: bool,
     answered_at: Timestamp,
     poll_at: Option<Timestamp>,
     /// The last member that was polled.
@@ -210,6 +212,7 @@ impl Downing {
             changed_at: Timestamp::ZERO,
             since: None,
             losing_since: None,
+            nobody: false,
             answered_at: Timestamp::ZERO,
             poll_at: None,
             cursor: me,
@@ -381,6 +384,7 @@ impl Downing {
             lost.clone_from(&self.unreachable);
         }
         let side = self.side(&lost);
+        self.nobody = !self.unreachable.is_empty() && (self.nobody || side == Side::Nobody);
         match (side, self.losing_since) {
             (Side::Other, None) => {
                 self.losing_since = Some(now);
@@ -418,7 +422,8 @@ impl Downing {
             return self.decide(now, Cause::Unstable, Side::Nobody, &lost, out);
         }
         if now.since(self.changed_at) >= self.pace().takeover(self.latest.len()) && self.losing_since.is_none() {
-            self.decide(now, Cause::Stable, self.side(&lost), &lost, out);
+            let side = if self.nobody { Side::Nobody } else { self.side(&lost) };
+            self.decide(now, Cause::Stable, side, &lost, out);
         }
     }
 

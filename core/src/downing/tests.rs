@@ -325,6 +325,25 @@ fn a_view_that_never_calms_down_brings_all_down_when_so_configured() {
     assert!(machine.downing.is_fenced());
 }
 
+/// Who has fenced itself has ended, so that a quorum is no longer ambiguous; but others have not fenced yet.
+#[test]
+fn where_no_side_goes_on_nobody_stays_because_others_have_gone_down_already() {
+    let mut machine = Machine::settled(Config::static_quorum(2), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+    machine.run(10_500, 15_000, 4, &[4]);
+    machine.observe(15_000, 4, &[(3, Standing::Gone), (4, Standing::Dead)]);
+    machine.run(15_000, 18_500, 4, &[3, 4]);
+    assert_eq!(machine.decisions().pop().map(|it| (it.cause, it.chosen)), Some((Cause::Stable, Side::Nobody)));
+    assert!(machine.downing.is_fenced());
+
+    let mut machine = Machine::settled(Config::static_quorum(2), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+    machine.observe(11_000, 4, &[(3, Standing::Gone)]);
+    machine.observe(12_000, 4, &[(3, Standing::Gone), (4, Standing::Suspect)]);
+    machine.run(12_000, 20_500, 4, &[3, 4]);
+    assert_eq!(machine.decisions().pop().map(|it| it.chosen), Some(Side::This), "4 was back in between");
+}
+
 #[test]
 fn without_a_strategy_the_dead_are_released_at_once_and_nobody_is_asked() {
     let mut machine = Machine::settled(Config::off(), 5);

@@ -10,7 +10,7 @@ use gristmill_messages::MemberId;
 
 use super::engine::{Simulation, SimulationConfig};
 use super::fault::Schedule;
-use super::history::{End, ProcessId, Totals};
+use super::history::{End, Life, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
@@ -171,10 +171,16 @@ impl Trial {
             return Err(Violation { at: simulation.now(), rule: "M5", what });
         };
         *settled_after = Some(agreed.since(end));
-        // Nothing may stir any more, and after the longest memory nothing may be left.
+        // Nothing may stir any more, and after the longest memory nothing may be left. But where no side goes on, all
+        // agree on who is missing, go down because of it, and come back.
         let forgotten = config.quarantine_ttl + config.tombstone_ttl * 2;
         let rest = simulation.now() + forgotten;
         simulation.run_until(rest)?;
+        let fenced = |life: &Life| life.ended.is_some_and(|(at, how)| how == End::Fenced && at > agreed);
+        if simulation.history().lives.iter().any(fenced) {
+            let rest = simulation.now() + forgotten;
+            simulation.run_until(rest)?;
+        }
         if let Err(what) = simulation.agreed() {
             return Err(Violation { at: simulation.now(), rule: "M5", what: format!("no longer: {what}") });
         }
