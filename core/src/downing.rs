@@ -47,12 +47,15 @@
 //! # Baseline
 //! A member is *settled* when this node has known it for `settle_after`, and all members were reachable then. Sides are
 //! counted among the settled members and among those of the last fully reachable view; a side goes on only when it wins
-//! in both. `settle_after` is longer than a cut usually stays unnoticed: a member that joins one side just before or after the
-//! cut, of which the other side does not know, makes no majority.
+//! in both. `settle_after` is longer than a cut usually stays unnoticed: a member that joins one side just before or
+//! after the cut, of which the other side does not know, makes no majority.
 //!
 //! A node counts itself only when it has settled too. Until then it goes by those whom it found when it came: cut off
 //! with other newcomers, it loses against those who were there before, whoever is more. Who found nobody has formed the
 //! cluster, and counts from the beginning.
+//!
+//! Where no side goes on, those who go down first have ended for the others. That is no reason for these to stay: as long
+//! as anybody is unreachable it remains so.
 //!
 //! # Source
 //! Pekko's `SplitBrainResolver` (`cluster/sbr/DowningStrategy.scala`) for the strategies and the waiting for stability;
