@@ -52,8 +52,8 @@ pub enum OnEviction {
     Stop,
     /// It joins again with a new [`MemberId`](crate::MemberId), in the same [`ClusterActor`](crate::ClusterActor) and for
     /// the same [`ClusterContext`](crate::ClusterContext)s, for as long as it takes, through the provider's findings and
-    /// the members it knew. It forms no cluster of its own, unless no side went on. What ends with the old life: its
-    /// subscriptions to topics, and its metrics.
+    /// the members it knew. It forms a cluster only with so many others that were cut off like it that no side can go
+    /// on. What ends with the old life: its subscriptions to topics, and its metrics.
     Rejoin,
 }
 

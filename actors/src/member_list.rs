@@ -27,6 +27,8 @@ pub(crate) enum MemberListMessage {
     /// Join through these; the answer comes when this node has joined, or cannot.
     Start {
         seeds: Vec<Address>,
+        /// For one that was cut off: under which id, and the members that were settled then.
+        cut_off: Option<(MemberId, Vec<MemberId>)>,
         joined: oneshot::Sender<Result<(), StartError>>,
     },
     /// The provider found these.

@@ -1,8 +1,8 @@
 //! Split brain: which side of a partition goes on serving, and when.
 //!
 //! # What it guarantees, and what not
-//! - Two sides of a partition never both go on, if their members had the same settled view before it (see *Baseline*)
-//!   and the strategy is neither [`Strategy::Off`] nor keep-majority among fewer than three.
+//! - Two sides of a partition never both go on, if their members had the same settled members before it (see
+//!   *Baseline*) and the strategy is not [`Strategy::Off`].
 //! - The losing side stops before the winning side takes over, as long as clocks run equally fast up to the slack of
 //!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
 //!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
@@ -26,6 +26,12 @@
 //! questions make a member *silent*. The answer proves both directions, so a deaf and a mute node see the same. These
 //! questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
 //!
+//! A winner waits from the last new suspect on. So that this is soon after the first, it has silent members checked by
+//! others ([`Effect::Check`]) and suspected if nobody reaches them, instead of waiting for its own probes, which have
+//! become slow: after the first suspicion three rounds of polls and one probe interval. This makes no release earlier
+//! than the table says: no member is checked before somebody is suspected or silent, and every new suspect still starts
+//! the time again.
+//!
 //! | | loser fences | winner releases |
 //! | --- | --- | --- |
 //! | evidence | unreachable or silent | unreachable: suspected and not refuted |
@@ -39,9 +45,17 @@
 //! reach the winners.
 //!
 //! # Baseline
-//! Members are counted against the last fully reachable view that has stood for `stable_after`, and against the last
-//! fully reachable one of any age; a side goes on only when it wins in both. A member that joined just before the cut,
-//! of which only one side knows, so makes no majority. A node that has not seen any settled view takes what it sees.
+//! A member is *settled* when this node has known it for `settle_after`, and all members were reachable then. Sides are
+//! counted among the settled members and among those of the last fully reachable view; a side goes on only when it wins
+//! in both. `settle_after` is longer than a cut usually stays unnoticed: a member that joins one side just before or
+//! after the cut, of which the other side does not know, makes no majority.
+//!
+//! A node counts itself only when it has settled too. Until then it goes by those whom it found when it came: cut off
+//! with other newcomers, it loses against those who were there before, whoever is more. Who found nobody has formed the
+//! cluster, and counts from the beginning.
+//!
+//! Where no side goes on, those who go down first have ended for the others. That is no reason for these to stay: as long
+//! as anybody is unreachable it remains so.
 //!
 //! # Source
 //! Pekko's `SplitBrainResolver` (`cluster/sbr/DowningStrategy.scala`) for the strategies and the waiting for stability;
@@ -67,6 +81,8 @@
 mod config;
 mod decision;
 mod observe;
+mod peer;
+mod poll;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +100,7 @@ use crate::alarm::Alarm;
 use crate::{Timestamp, membership};
 use config::Pace;
 use decision::choose;
+use peer::Peer;
 
 type Outbox = crate::Outbox<Effect, Event>;
 
@@ -122,6 +139,12 @@ pub enum Effect {
         /// Whom.
         members: Vec<MemberId>,
     },
+    /// These leave polls unanswered: find out at once whether others reach them, who is then `Vouched` for, and suspect
+    /// them if not.
+    Check {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
     /// While true: declare nobody dead, and admit nobody.
     Restrain(bool),
     /// This node must not serve from now on. The last effect: every further input is ignored.
@@ -140,47 +163,6 @@ pub enum Event {
     Decided(DowningDecision),
 }
 
-/// What is known of one other member.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    standing: Standing,
-    /// When this node first heard of it, if it was dead by then: others have judged it, and it was never on this side.
-    inherited: Option<Timestamp>,
-    /// Polls without an answer since.
-    asked: u8,
-    /// Its host says that its process has ended.
-    refused: bool,
-    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
-    vouched: bool,
-    vouched_at: Timestamp,
-}
-
-impl Peer {
-    const SILENT: u8 = 3;
-
-    const fn is_gone(self) -> bool {
-        self.refused || matches!(self.standing, Standing::Gone)
-    }
-
-    /// Whether it is on some side.
-    const fn counts(self) -> bool {
-        !self.is_gone() && self.inherited.is_none()
-    }
-
-    const fn is_unreachable(self) -> bool {
-        self.counts() && matches!(self.standing, Standing::Suspect | Standing::Dead)
-    }
-
-    const fn does_not_answer(self) -> bool {
-        !self.is_gone() && matches!(self.standing, Standing::Up) && self.asked >= Self::SILENT
-    }
-
-    /// It does not answer, and nobody else is known to hear it.
-    const fn is_silent(self) -> bool {
-        self.does_not_answer() && !self.vouched
-    }
-}
-
 /// The judgement of one node over partitions. See the [module](self).
 #[derive(Debug)]
 pub struct Downing {
@@ -191,15 +173,17 @@ pub struct Downing {
     /// Decided to be out, or gone: no side counts them.
     released: BTreeSet<MemberId>,
     baseline: BTreeSet<MemberId>,
-    settled: bool,
     latest: BTreeSet<MemberId>,
-    latest_since: Timestamp,
+    /// When this node first saw who is there.
+    born: Option<Timestamp>,
     unreachable: BTreeSet<MemberId>,
     /// The last change among the unreachable.
     changed_at: Timestamp,
     /// Since when there have been any.
     since: Option<Timestamp>,
     losing_since: Option<Timestamp>,
+    /// No side goes on, since there have been unreachable members: those who go down first are no reason to stay.
+    nobody: bool,
     answered_at: Timestamp,
     poll_at: Option<Timestamp>,
     /// The last member that was polled.
@@ -225,13 +209,13 @@ impl Downing {
             peers: BTreeMap::new(),
             released: BTreeSet::new(),
             baseline: BTreeSet::new(),
-            settled: false,
             latest: BTreeSet::new(),
-            latest_since: Timestamp::ZERO,
+            born: None,
             unreachable: BTreeSet::new(),
             changed_at: Timestamp::ZERO,
             since: None,
             losing_since: None,
+            nobody: false,
             answered_at: Timestamp::ZERO,
             poll_at: None,
             cursor: me,
@@ -332,7 +316,17 @@ impl Downing {
         let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
             let inherited = (standing == Standing::Dead).then_some(now);
-            let new = Peer { standing, inherited, asked: 0, refused: false, vouched: false, vouched_at: now };
+            let (vouched_at, known_since) = (now, now);
+            let new = Peer {
+                standing,
+                inherited,
+                asked: 0,
+                refused: false,
+                vouched: false,
+                vouched_at,
+                known_since,
+                checked_at: None,
+            };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
@@ -351,6 +345,13 @@ impl Downing {
         for set in [&mut self.released, &mut self.baseline, &mut self.latest] {
             set.retain(|id| *id == me || peers.contains_key(id));
         }
+        if self.born.is_none() {
+            self.born = Some(now);
+            self.baseline = self.chosen(|peer| peer.counts());
+            if self.baseline.is_empty() {
+                self.baseline.insert(self.me);
+            }
+        }
     }
 
     /// Works out who is unreachable, and which views were the last good ones.
@@ -364,18 +365,15 @@ impl Downing {
         let mut view = self.chosen(|peer| peer.counts());
         view.insert(self.me);
         if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
-            if view != self.latest {
-                self.latest.clone_from(&view);
-                self.latest_since = now;
+            let settled = self.pace().settle_after(view.len());
+            let is_old = |since: Timestamp| now.since(since) >= settled;
+            self.baseline.extend(self.chosen(|peer| peer.counts() && is_old(peer.known_since)));
+            if self.born.is_some_and(is_old) {
+                self.baseline.insert(self.me);
             }
-            let stood = now.since(self.latest_since) >= self.pace().stable_after(view.len());
-            if stood || !self.settled {
-                self.baseline = view;
-            }
-            self.settled |= stood;
-        } else if !self.settled {
+            self.latest = view;
+        } else if !self.baseline.contains(&self.me) {
             // Nothing better is known.
-            self.baseline.extend(&view);
             self.latest.extend(view);
         }
     }
@@ -389,6 +387,7 @@ impl Downing {
             lost.clone_from(&self.unreachable);
         }
         let side = self.side(&lost);
+        self.nobody = !self.unreachable.is_empty() && (self.nobody || side == Side::Nobody);
         match (side, self.losing_since) {
             (Side::Other, None) => {
                 self.losing_since = Some(now);
@@ -413,7 +412,7 @@ impl Downing {
             return;
         }
         let lost = self.unreachable.clone();
-        if self.decides_at_once() {
+        if self.config.strategy == Strategy::Off {
             let dead: Vec<_> = lost.iter().copied().filter(|id| self.holds(*id)).collect();
             if !dead.is_empty() {
                 self.forget(&dead);
@@ -426,7 +425,8 @@ impl Downing {
             return self.decide(now, Cause::Unstable, Side::Nobody, &lost, out);
         }
         if now.since(self.changed_at) >= self.pace().takeover(self.latest.len()) && self.losing_since.is_none() {
-            self.decide(now, Cause::Stable, self.side(&lost), &lost, out);
+            let side = if self.nobody { Side::Nobody } else { self.side(&lost) };
+            self.decide(now, Cause::Stable, side, &lost, out);
         }
     }
 
@@ -492,62 +492,20 @@ impl Downing {
         }
     }
 
-    /// Asks the members whether they hear this node, as long as there is reason to.
-    fn poll(&mut self, now: Timestamp, out: &mut Outbox) {
-        let (every, quiet_after) = (self.pace().poll_interval(), self.pace().quiet_after());
-        if self.fenced || self.poll_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let quiet = now.since(self.answered_at) >= quiet_after;
-        let everybody = quiet || !self.unreachable.is_empty();
-        if !everybody {
-            self.poll_at = None;
-            self.peers.values_mut().for_each(|peer| peer.asked = 0);
-            return;
-        }
-        let asked = |peer: &Peer| !peer.is_gone() && peer.standing != Standing::Dead;
-        let wanted = self.chosen(asked);
-        let after = wanted.range((core::ops::Bound::Excluded(self.cursor), core::ops::Bound::Unbounded));
-        let before = wanted.range(..=self.cursor);
-        let members: Vec<_> = after.chain(before).copied().take(self.config.poll_limit).collect();
-        let Some(last) = members.last() else {
-            self.poll_at = None;
-            return;
-        };
-        self.cursor = *last;
-        self.poll_at = Some(now + every);
-        for id in &members {
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.asked = peer.asked.saturating_add(1).min(Peer::SILENT);
-            }
-        }
-        out.effect(Effect::Poll { members });
-    }
-
     /// When something has to be looked at again. What was due already is done, or waits for something else to happen.
     fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let (pace, size) = (self.pace(), self.latest.len());
         let judges = self.config.strategy != Strategy::Off;
         let asks = judges && self.chosen(|peer| !peer.is_gone() && peer.standing != Standing::Dead).first().is_some();
         let quiet = asks.then(|| self.answered_at + pace.quiet_after());
-        let settles = judges.then(|| self.latest_since + pace.stable_after(size));
         let fences = self.losing_since.map(|since| since + pace.stable_after(size));
-        let waits = !self.unreachable.is_empty() && !self.decides_at_once();
+        let waits = !self.unreachable.is_empty() && judges;
         let releases = waits.then(|| self.changed_at + pace.takeover(size));
         let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
         let inherited = self.peers.iter().filter(|(id, peer)| !peer.is_gone() && !self.released.contains(id));
         let inherited = inherited.filter_map(|(_, peer)| peer.inherited).min().map(|at| at + pace.takeover(size));
-        let deadlines = [self.poll_at, quiet, settles, fences, releases, unstable, inherited];
+        let deadlines = [self.poll_at, quiet, fences, releases, unstable, inherited];
         deadlines.into_iter().flatten().filter(|at| *at > now).min()
-    }
-
-    /// Whether both sides go on anyway, so that there is nothing to wait for.
-    fn decides_at_once(&self) -> bool {
-        match self.config.strategy {
-            Strategy::Off => true,
-            Strategy::KeepMajority => self.members(&self.baseline).len() < 3 && self.members(&self.latest).len() < 3,
-            Strategy::StaticQuorum(_) | Strategy::KeepOldest { .. } | Strategy::DownAll => false,
-        }
     }
 
     /// Who goes on if these are lost: this side only if it does by the settled view and by the latest.

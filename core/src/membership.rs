@@ -75,6 +75,7 @@ mod leave;
 mod message;
 mod record;
 mod refusals;
+mod returning;
 mod stats;
 mod suspicion;
 mod table;
@@ -115,6 +116,7 @@ use failure_detector::FailureDetector;
 use health::Health;
 use join::{Contacts, Joining};
 use refusals::Refusals;
+use returning::Returning;
 use suspicion::Suspicion;
 use table::Table;
 
@@ -361,6 +363,9 @@ impl Membership {
     fn handle_outside(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
         match input {
             Input::Start { seeds } if self.phase == Phase::Idle => self.start(now, seeds, out),
+            Input::Return { through, was, settled, enough } if self.phase == Phase::Idle => {
+                self.come_back(now, through, Returning::new(was, settled, enough), out);
+            }
             // A timer may be on its way when the machine stops.
             Input::Timer(_) => {}
             other => {
@@ -376,7 +381,7 @@ impl Membership {
 
     fn handle_inside(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
         match input {
-            Input::Start { .. } => out.event(Event::AlreadyStarted),
+            Input::Start { .. } | Input::Return { .. } => out.event(Event::AlreadyStarted),
             Input::Discovered { addresses } => self.discovered(now, addresses, out),
             Input::JoinAnswered { address, answer } => self.join_answered(now, &address, answer, out),
             Input::JoinFailed { address, failure } => self.join_failed(now, &address, failure, out),
@@ -388,6 +393,7 @@ impl Membership {
             Input::Superseded { old, by } => self.met_another(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Poll { members } => self.poll(&members, out),
+            Input::Check { members } => self.check(now, &members, out),
             Input::Restrain(restrained) => self.restrained = restrained,
             Input::Timer(epoch) => self.timer(now, epoch, out),
             Input::Leave => self.leave(now, out),

@@ -90,8 +90,9 @@ proptest! {
         millis in any::<u32>(),
     ) {
         let retry_after = Duration::from_millis(millis.into());
+        let returning = JoinAnswer::Returning { was: MemberId::new(u128::MAX - 7), settled: u64::MAX - 1 };
         let blocked = JoinAnswer::Blocked { reason: "dead".into(), retry_after };
-        for answer in [JoinAnswer::Accepted { records }, JoinAnswer::NotReady, JoinAnswer::ShuttingDown, blocked] {
+        for answer in [JoinAnswer::Accepted { records }, JoinAnswer::NotReady, returning, JoinAnswer::ShuttingDown, blocked] {
             let response = wire::JoinResponse::from(&answer);
             prop_assert_eq!(JoinAnswer::try_from(response), Ok(answer));
         }

@@ -93,14 +93,15 @@ impl Started {
 
     /// Starts everything else, and joins through what the provider finds.
     pub(super) async fn join(&mut self, root: &ActorRef<ClusterMessage>) -> Result<(), StartError> {
-        self.join_through(root, |found| found).await
+        self.join_through(root, &[], None).await
     }
 
-    /// The same, with other seeds than the provider's.
+    /// The same; one that was cut off joins through the addresses that it knew, too.
     async fn join_through(
         &mut self,
         root: &ActorRef<ClusterMessage>,
-        seeds: impl FnOnce(Vec<Address>) -> Vec<Address>,
+        known: &[Address],
+        cut_off: Option<(MemberId, Vec<MemberId>)>,
     ) -> Result<(), StartError> {
         let node = Arc::clone(&self.node);
         let gossip = self.spawn("gossip", GossipActor, Arc::clone(&node), root).await?;
@@ -127,30 +128,27 @@ impl Started {
         parts.gossip.send(GossipMessage::Start);
         let (found, addresses) = oneshot::channel();
         self.spawn("provider", ProviderActor, ProviderArguments { node: Arc::clone(&node), found }, root).await?;
-        let seeds = seeds(addresses.await.map_err(|_| failed("provider", "it ended"))?);
-        let joined = parts.member_list.ask(|joined| MemberListMessage::Start { seeds, joined }).await;
+        let mut seeds = addresses.await.map_err(|_| failed("provider", "it ended"))?;
+        seeds.extend_from_slice(known);
+        let joined = parts.member_list.ask(|joined| MemberListMessage::Start { seeds, cut_off, joined }).await;
         joined.ok_or_else(|| failed("member list", "it ended"))?
     }
 
     /// Ends this life of the node and begins the next one, under a new id at the same address, trying until it has joined.
     ///
-    /// It joins through everybody it knows and never forms a cluster: the others may go on without it, and only cannot be
-    /// reached yet. If no side went on, it starts over as at first.
+    /// It joins through everybody it knows, and forms a cluster only with others that were cut off like it: those who
+    /// go on may only not be reached yet. If by its own decision no side went on, it starts over as at first.
     pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>) -> Self {
         let old = Arc::clone(&self.node);
         let config = self.config.clone();
         drop(self.stop(Shutdown::immediate()).await);
         drop(self);
         let decided = old.decisions.load();
-        let starts_over = decided.last().is_some_and(|decision| decision.chosen == Side::Nobody);
+        let fence = decided.last().filter(|decision| decision.fences(old.me.id));
+        let starts_over = fence.is_some_and(|decision| decision.chosen == Side::Nobody);
+        let settled = fence.map_or_else(Vec::new, |decision| decision.baseline.clone());
         let known: Vec<_> = old.view.load().topology().members().iter().map(|member| member.address.clone()).collect();
-        let seeds = |mut found: Vec<Address>| {
-            if !starts_over {
-                found.extend(known.iter().cloned());
-                found.retain(|address| *address != old.me.address);
-            }
-            found
-        };
+        let (known, cut_off) = if starts_over { (vec![], None) } else { (known, Some((old.me.id, settled))) };
         let membership = &config.timing.membership;
         // The others of a losing side fence too, and must not be joined before.
         let mut pause = membership.probe_interval * 4;
@@ -165,7 +163,7 @@ impl Started {
                 }
             };
             next.node.decisions.store(old.decisions.load_full());
-            match next.join_through(&root, seeds).await {
+            match next.join_through(&root, &known, cut_off.clone()).await {
                 Ok(()) => return next,
                 Err(error) => tracing::info!(%error, "not rejoined yet"),
             }

@@ -80,9 +80,16 @@ impl Actor for MemberListActor {
         state: &mut MemberListState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            MemberListMessage::Start { seeds, joined } => {
+            MemberListMessage::Start { seeds, cut_off, joined } => {
                 state.joined = Some(joined);
-                state.step(&myself, Input::Start { seeds });
+                let input = match cut_off {
+                    None => Input::Start { seeds },
+                    Some((was, settled)) => {
+                        let enough = state.node.config.downing.enough_to_form(settled.len());
+                        Input::Return { through: seeds, was, settled, enough }
+                    }
+                };
+                state.step(&myself, input);
             }
             MemberListMessage::Discovered(addresses) => state.step(&myself, Input::Discovered { addresses }),
             MemberListMessage::Membership(input) => {

@@ -67,7 +67,7 @@ impl Actor for FollowerActor {
         state: &mut FollowerState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            MemberListMessage::Start { seeds, joined } => {
+            MemberListMessage::Start { seeds, joined, .. } => {
                 state.addresses = seeds;
                 state.joined = Some(joined);
                 state.ask(&myself);

@@ -34,6 +34,7 @@ impl MemberListState {
                     self.downing_timer.set(myself, timer.after, move || MemberListMessage::Judge(timer.epoch));
                 }
                 Effect::Poll { members } => self.step(myself, Input::Poll { members }),
+                Effect::Check { members } => self.step(myself, Input::Check { members }),
                 Effect::Restrain(restrained) => self.step(myself, Input::Restrain(restrained)),
                 Effect::Fence => self.fence(),
                 Effect::Release { members } => {

@@ -9,8 +9,8 @@ const SHORTEST_STABLE: Duration = Duration::from_millis(500);
 /// Which side goes on. Every node of a cluster must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// The side with more than half of the members; of two halves the one with the lowest id. A cluster of fewer than
-    /// three members is treated as under [`Strategy::Off`]: neither of two is the majority.
+    /// The side with more than half of the members; of two halves the one with the lowest id. So of two members the older
+    /// one goes on, and when it vanishes the younger one stops, as in Pekko.
     KeepMajority,
     /// The side with at least this many members. When there are so many that two sides could have them (twice the
     /// quorum or more), no side goes on.
@@ -118,6 +118,20 @@ impl Config {
         self.strategy
     }
 
+    /// Of so many members of a settled view, how many must have been cut off, under whatever names, so that no side with
+    /// members of that view goes on. They may then form the cluster anew.
+    #[must_use]
+    pub const fn enough_to_form(&self, members: usize) -> usize {
+        let enough = match self.strategy {
+            // Of two halves one may go on.
+            Strategy::KeepMajority => members / 2 + 1,
+            Strategy::StaticQuorum(quorum) => (members + 1).saturating_sub(quorum),
+            // Any side may, or need not have fenced.
+            Strategy::KeepOldest { .. } | Strategy::DownAll | Strategy::Off => members,
+        };
+        if enough == 0 { 1 } else { enough }
+    }
+
     /// Whether the values fit together, and with those of the membership.
     ///
     /// # Errors
@@ -157,6 +171,13 @@ impl Pace<'_> {
     pub(super) fn stable_after(self, members: usize) -> Duration {
         let scaled = || (self.membership.probe_interval * 2).mul_f64(spread(members));
         self.config.stable_after.unwrap_or_else(|| scaled().max(SHORTEST_STABLE))
+    }
+
+    /// After so long a cut that came before is known: a node that hears nobody knows it by then, and a side that others
+    /// do not reach has been probed by all.
+    pub(super) fn settle_after(self, members: usize) -> Duration {
+        let noticed = (self.membership.probe_interval * 3).mul_f64(spread(members));
+        self.stable_after(members).saturating_add(noticed)
     }
 
     /// From the last change among the unreachable to their release.
@@ -219,6 +240,27 @@ mod tests {
         let after = Duration::from_secs(8);
         let refused = ConfigError::UnstableTooSoon { after, takeover: Duration::from_millis(8_500) };
         assert_eq!(valid(Config::default().down_all_when_unstable(after)), Err(refused));
+    }
+
+    #[test]
+    fn so_many_form_anew_that_the_others_cannot_go_on() {
+        use alloc::collections::BTreeSet;
+        use gristmill_messages::MemberId;
+        let strategies = [Config::keep_majority(), Config::static_quorum(3), Config::static_quorum(5)];
+        for (config, members) in
+            strategies.into_iter().flat_map(|config| (1..10).map(move |members| (config.clone(), members)))
+        {
+            let view: BTreeSet<_> = (0..members as u128).map(MemberId::new).collect();
+            let enough = config.enough_to_form(members);
+            // Those with the highest ids, so that the others have the lowest.
+            let out: BTreeSet<_> = view.iter().rev().take(enough).copied().collect();
+            if out.len() < members {
+                let side = super::super::decision::choose(config.strategy, &view, &out);
+                assert_ne!(side, super::super::Side::This, "{config:?} {members}");
+            }
+        }
+        let counts = [Config::keep_majority(), Config::static_quorum(3), Config::keep_oldest(), Config::off()];
+        assert_eq!(counts.map(|config| config.enough_to_form(5)), [3, 3, 5, 5]);
     }
 
     #[test]

@@ -42,9 +42,9 @@ pub struct DowningDecision {
     pub cause: Cause,
     /// Who goes on.
     pub chosen: Side,
-    /// The members of the last fully reachable view that had stood for a while, ascending.
+    /// The settled members: those that had been there for a while when all were reachable; ascending.
     pub baseline: Vec<MemberId>,
-    /// The members of the last fully reachable view, which may have been too young to be the baseline; ascending.
+    /// The members of the last fully reachable view, of which some may have been too young to be settled; ascending.
     pub latest: Vec<MemberId>,
     /// Members this node counted to its own side, itself among them; ascending.
     pub reachable: Vec<MemberId>,
@@ -59,6 +59,14 @@ pub struct DowningDecision {
     pub gone: Vec<MemberId>,
     /// Since when there have been unreachable members.
     pub since: Option<Timestamp>,
+}
+
+impl DowningDecision {
+    /// Whether it has fenced this node under this id, and not under a former one.
+    #[must_use]
+    pub fn fences(&self, member: MemberId) -> bool {
+        self.chosen != Side::This && self.reachable.contains(&member)
+    }
 }
 
 impl fmt::Display for DowningDecision {
@@ -76,7 +84,7 @@ impl fmt::Display for DowningDecision {
 /// Which side goes on when of these members those are lost.
 ///
 /// Two sides never both get [`Side::This`] if they know the same members, whatever else each of them knows to be gone
-/// on its own side; except with fewer than three members under [`Strategy::KeepMajority`], and with [`Strategy::Off`].
+/// on its own side; except with [`Strategy::Off`].
 pub(super) fn choose(strategy: Strategy, members: &BTreeSet<MemberId>, lost: &BTreeSet<MemberId>) -> Side {
     let all = members.len();
     let is_here = |member: &&MemberId| !lost.contains(*member);
@@ -88,7 +96,6 @@ pub(super) fn choose(strategy: Strategy, members: &BTreeSet<MemberId>, lost: &BT
     let this_if = |wins| if wins { Side::This } else { Side::Other };
     match strategy {
         Strategy::Off => Side::This,
-        Strategy::KeepMajority if all < 3 => Side::This,
         Strategy::KeepMajority => this_if(2 * here > all || (2 * here == all && lowest_is_here)),
         Strategy::StaticQuorum(quorum) if all >= 2 * quorum => Side::Nobody,
         Strategy::StaticQuorum(quorum) => this_if(here >= quorum),
@@ -120,7 +127,8 @@ mod tests {
         assert_eq!(of_five(strategy, &[3, 4, 5]), Side::Other);
         assert_eq!(choose(strategy, &ids(1..=4), &ids([3, 4])), Side::This);
         assert_eq!(choose(strategy, &ids(1..=4), &ids([1, 2])), Side::Other);
-        assert_eq!(choose(strategy, &ids(1..=2), &ids([1])), Side::This, "two members are no majority of each other");
+        assert_eq!(choose(strategy, &ids(1..=2), &ids([2])), Side::This);
+        assert_eq!(choose(strategy, &ids(1..=2), &ids([1])), Side::Other, "two members are two halves");
     }
 
     #[test]
@@ -165,7 +173,7 @@ mod tests {
         #[test]
         fn at_most_one_side_of_a_partition_goes_on(
             strategy in strategies(),
-            sides in proptest::collection::vec((0_usize..3, proptest::bool::weighted(0.2)), 3..12),
+            sides in proptest::collection::vec((0_usize..3, proptest::bool::weighted(0.2)), 2..12),
         ) {
             let everyone: Vec<_> = sides.iter().enumerate().map(|(index, (side, gone))| {
                 (MemberId::new(index as u128 + 1), *side, *gone)
@@ -176,8 +184,7 @@ mod tests {
                     everyone.iter().filter(|member| !gone(member)).map(|(id, ..)| *id).collect();
                 let lost: BTreeSet<_> = everyone.iter().filter(|(_, of, _)| *of != side).map(|(id, ..)| *id).collect();
                 let lives = everyone.iter().any(|(_, of, gone)| *of == side && !*gone);
-                (lives && !(strategy == Strategy::KeepMajority && members.len() < 3))
-                    .then(|| choose(strategy, &members, &lost))
+                lives.then(|| choose(strategy, &members, &lost))
             };
             let winners = (0..3).filter(|side| chosen(*side) == Some(Side::This)).count();
             prop_assert!(winners <= 1, "{winners} sides go on");

@@ -23,14 +23,15 @@ struct Machine {
 }
 
 impl Machine {
+    /// Node 1, which knows of nobody yet.
+    fn new(config: Config) -> Self {
+        let downing = Downing::new(config, LAN, id(1));
+        Self { downing, out: Outbox::new(), done: vec![], timer: TimerEpoch::default() }
+    }
+
     /// Node 1 of `count`, in a view that has settled; the clock is at ten seconds.
     fn settled(config: Config, count: u128) -> Self {
-        let mut machine = Self {
-            downing: Downing::new(config, LAN, id(1)),
-            out: Outbox::new(),
-            done: vec![],
-            timer: TimerEpoch::default(),
-        };
+        let mut machine = Self::new(config);
         machine.observe(0, count, &[]);
         machine.answer(10_000, count, &[]);
         machine.effects();
@@ -201,6 +202,30 @@ fn whom_a_node_never_knew_alive_is_held_for_a_takeover_and_counts_on_no_side() {
 }
 
 #[test]
+fn a_winner_has_the_silent_checked_eight_at_a_time_until_they_answer_and_a_loser_accuses_nobody() {
+    let silent: Vec<_> = (10..=19).collect();
+    let mut machine = Machine::settled(Config::default(), 30);
+    machine.observe(10_000, 30, &[(30, Standing::Suspect)]);
+    let checks = |machine: &mut Machine| -> Vec<_> {
+        machine.effects().into_iter().filter(|effect| matches!(effect, Effect::Check { .. })).collect()
+    };
+    machine.run(10_500, 11_000, 30, &silent);
+    assert_eq!(checks(&mut machine), []);
+    machine.run(11_500, 11_500, 30, &silent);
+    assert_eq!(checks(&mut machine), [Effect::Check { members: (10..18).map(id).collect() }]);
+    machine.run(12_000, 12_000, 30, &silent);
+    assert_eq!(checks(&mut machine), [Effect::Check { members: vec![id(18), id(19)] }]);
+    machine.answer(12_200, 30, &[]);
+    machine.run(12_500, 12_500, 30, &silent);
+    assert_eq!(checks(&mut machine), []);
+
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+    machine.run(10_500, 13_000, 5, &[3, 4, 5]);
+    assert_eq!(checks(&mut machine), []);
+}
+
+#[test]
 fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
@@ -244,9 +269,45 @@ fn a_member_that_joined_just_now_makes_no_majority() {
     assert!(machine.effects().contains(&Effect::Restrain(true)));
     let mut machine = Machine::settled(Config::static_quorum(3), 4);
     machine.observe(10_000, 5, &[]);
-    machine.answer(12_000, 5, &[]);
-    machine.observe(12_100, 5, &[(3, Standing::Suspect), (4, Standing::Suspect)]);
-    assert!(!machine.effects().contains(&Effect::Restrain(true)), "its view has settled");
+    machine.answer(15_000, 5, &[]);
+    machine.observe(15_100, 5, &[(3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)), "it has settled");
+}
+
+/// A restarted seed has formed a cluster of its own, this node joined it, and the two were cut apart before the seed
+/// knew that this node is up. The seed has lost nobody.
+#[test]
+fn a_newcomer_counts_neither_itself_nor_those_who_came_after_it() {
+    let mut machine = Machine::new(Config::default());
+    machine.observe(0, 2, &[]);
+    machine.observe(50, 5, &[]);
+    machine.observe(1_500, 5, &[(2, Standing::Suspect)]);
+    assert!(machine.effects().contains(&Effect::Restrain(true)), "four of five, and all came after the fifth");
+    machine.fire(3_500);
+    assert_eq!(machine.effects().pop(), Some(Effect::Fence));
+    assert_eq!(machine.decisions()[0].baseline, [id(2)]);
+}
+
+#[test]
+fn a_newcomer_that_has_settled_counts_itself_though_others_still_come() {
+    let mut machine = Machine::new(Config::default());
+    for (now, count) in [(0, 2), (1_000, 3), (2_000, 4), (3_000, 5), (4_000, 6), (5_000, 7)] {
+        machine.observe(now, count, &[]);
+        machine.answer(now, count, &[]);
+    }
+    machine.observe(5_500, 7, &[(2, Standing::Suspect)]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)), "it has been one of two for five seconds");
+    machine.observe(5_600, 7, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)), "3 has not settled");
+}
+
+#[test]
+fn who_has_formed_the_cluster_counts_itself_from_the_beginning() {
+    let mut machine = Machine::new(Config::default());
+    machine.observe(0, 1, &[]);
+    machine.observe(100, 2, &[]);
+    machine.observe(200, 2, &[(2, Standing::Suspect)]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)));
 }
 
 #[test]
@@ -262,6 +323,25 @@ fn a_view_that_never_calms_down_brings_all_down_when_so_configured() {
     machine.observe(25_000, 5, &[(3, Standing::Suspect)]);
     assert_eq!(machine.decisions().pop().map(|it| (it.cause, it.chosen)), Some((Cause::Unstable, Side::Nobody)));
     assert!(machine.downing.is_fenced());
+}
+
+/// Who has fenced itself has ended, so that a quorum is no longer ambiguous; but others have not fenced yet.
+#[test]
+fn where_no_side_goes_on_nobody_stays_because_others_have_gone_down_already() {
+    let mut machine = Machine::settled(Config::static_quorum(2), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+    machine.run(10_500, 15_000, 4, &[4]);
+    machine.observe(15_000, 4, &[(3, Standing::Gone), (4, Standing::Dead)]);
+    machine.run(15_000, 18_500, 4, &[3, 4]);
+    assert_eq!(machine.decisions().pop().map(|it| (it.cause, it.chosen)), Some((Cause::Stable, Side::Nobody)));
+    assert!(machine.downing.is_fenced());
+
+    let mut machine = Machine::settled(Config::static_quorum(2), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+    machine.observe(11_000, 4, &[(3, Standing::Gone)]);
+    machine.observe(12_000, 4, &[(3, Standing::Gone), (4, Standing::Suspect)]);
+    machine.run(12_000, 20_500, 4, &[3, 4]);
+    assert_eq!(machine.decisions().pop().map(|it| it.chosen), Some(Side::This), "4 was back in between");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use super::dissemination::Dissemination;
 use super::failure_detector::Relay;
 use super::record::Record;
-use super::{Effect, Event, Membership, Message, Outbox, Phase, ProbeSequence};
+use super::{Effect, Event, Evidence, Membership, Message, Outbox, Phase, ProbeSequence, Task};
 use crate::{MemberStatus, Timestamp};
 
 impl Membership {
@@ -104,6 +104,26 @@ impl Membership {
             let updates = claimed.into_iter().chain(self.table.get(self.me().id())).cloned().collect();
             let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.table.digest() };
             self.send(to, message, out);
+        }
+    }
+
+    /// Probes of members that have left several polls unanswered, which begin where a probe has failed: with others.
+    pub(super) fn check(&mut self, now: Timestamp, members: &[MemberId], out: &mut Outbox) {
+        for member in members.iter().copied() {
+            if self.phase != Phase::Up
+                || self.status(member) != Some(MemberStatus::Up)
+                || self.detector.is_asking(member)
+            {
+                continue;
+            }
+            let sequence = self.detector.start(now, member);
+            self.ask_others(sequence, member, false, out);
+            if self.detector.is_asking(member) {
+                self.agenda.schedule(Task::ProbeEnd(sequence), now + self.config.probe_interval);
+            } else {
+                self.detector.ended(sequence);
+                self.accuse(now, member, Evidence::ProbeUnanswered, out);
+            }
         }
     }
 

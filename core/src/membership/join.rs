@@ -6,8 +6,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::record::{Record, Stage};
+use super::returning::Returning;
 use super::{ContactFailure, Effect, Event, JoinAnswer, JoinError, Membership, Outbox, Phase, SeedFailure, Task};
 use crate::{Address, MemberStatus, Timestamp};
 
@@ -27,6 +29,8 @@ pub(super) struct Joining {
     pause: Duration,
     /// Whether a member has proven that it reaches this node.
     pub(super) reached: bool,
+    /// What is known by one that was cut off; it forms a cluster by what others answer, never by their silence.
+    returning: Option<Returning>,
 }
 
 #[derive(Debug)]
@@ -45,6 +49,7 @@ impl Joining {
             place: place.map(|place| u32::try_from(place).unwrap_or(u32::MAX)),
             pause,
             reached: false,
+            returning: None,
         };
         for address in listed {
             if address != *own {
@@ -87,8 +92,8 @@ impl Joining {
 }
 
 /// Addresses where members of this cluster may be found. Those of which the table knows nothing are asked from time to
-/// time, so that islands and the halves of a partition become one cluster. An address whose member died is left alone
-/// until it is forgotten: the two might hold each other for dead, and a new process there asks by itself.
+/// time, so that islands and the halves of a partition become one cluster. Of those whose members died a few are asked
+/// each time: a new process there asks by itself only if it knows whom to ask.
 ///
 /// Bounded: what comes beyond the limit is dropped.
 #[derive(Debug, Default)]
@@ -98,11 +103,18 @@ pub(super) struct Contacts {
 
 impl Contacts {
     const LIMIT: usize = 256;
+    /// Addresses of dead members that are asked at once.
+    const MOST_DEAD: usize = 3;
 
     fn add(&mut self, address: Address) {
         if self.not_before.len() < Self::LIMIT {
             self.not_before.entry(address).or_default();
         }
+    }
+
+    /// Whether a node there does not want to be asked yet.
+    fn is_to_wait(&self, address: &Address, now: Timestamp) -> bool {
+        self.not_before.get(address).is_some_and(|not_before| *not_before > now)
     }
 
     fn due(&self, now: Timestamp) -> impl Iterator<Item = &Address> {
@@ -129,6 +141,26 @@ impl Membership {
         self.retry_join(now, out);
     }
 
+    pub(super) fn come_back(&mut self, now: Timestamp, through: Vec<Address>, returning: Returning, out: &mut Outbox) {
+        self.phase = Phase::Joining;
+        let own = self.me().member().address.clone();
+        self.joining = Joining::new(&own, through, self.config.join_retry_min);
+        self.joining.place = None;
+        self.joining.returning = Some(returning);
+        for seed in &self.joining.seeds {
+            self.contacts.add(seed.address.clone());
+        }
+        self.tell(now, self.me().id(), None, MemberStatus::Joining, out);
+        self.agenda.schedule(Task::JoinDeadline, now + self.config.join_timeout);
+        self.retry_join(now, out);
+    }
+
+    /// The answer of a node that is in no cluster, to one who asks to be let in.
+    pub(super) fn not_ready(&self) -> JoinAnswer {
+        let returning = self.joining.returning.as_ref();
+        returning.map_or(JoinAnswer::NotReady, Returning::answer)
+    }
+
     pub(super) fn discovered(&mut self, now: Timestamp, addresses: Vec<Address>, out: &mut Outbox) {
         let own = self.me().member().address.clone();
         for address in addresses.into_iter().filter(|address| *address != own) {
@@ -153,6 +185,12 @@ impl Membership {
                 }
                 let address = address.clone();
                 return self.fail_join(JoinError::Blocked { address, reason, retry_after }, out);
+            }
+            JoinAnswer::Returning { was, settled } => {
+                if let Some(returning) = &mut self.joining.returning {
+                    returning.note(now, was, settled);
+                }
+                SeedFailure::NotReady
             }
             JoinAnswer::NotReady => SeedFailure::NotReady,
             JoinAnswer::ShuttingDown => SeedFailure::ShuttingDown,
@@ -210,6 +248,7 @@ impl Membership {
     pub(super) fn contact_due(&mut self, now: Timestamp, out: &mut Outbox) {
         self.agenda.schedule(Task::Contact, now + self.config.contact_interval);
         self.contact(now, out);
+        self.contact_some_dead(now, out);
     }
 
     pub(super) fn abandon_join(&mut self) {
@@ -234,7 +273,11 @@ impl Membership {
 
     fn not_accepted(&mut self, now: Timestamp, address: &Address, failure: SeedFailure, out: &mut Outbox) {
         self.joining.note(address, Err(failure));
-        if self.phase == Phase::Joining && self.joining.is_first_and_alone() {
+        // Two rounds of questions.
+        let fresh = self.config.join_retry_max.saturating_mul(2);
+        let returning = self.joining.returning.as_ref().filter(|_| !self.joining.is_accepted());
+        let anew = returning.is_some_and(|returning| returning.may_form(now, fresh));
+        if self.phase == Phase::Joining && (anew || self.joining.is_first_and_alone()) {
             self.come_up(now, out);
         }
     }
@@ -263,6 +306,20 @@ impl Membership {
             due.remove(known);
         }
         for address in due {
+            self.ask(address.clone(), out);
+        }
+    }
+
+    /// Somebody else may live there by now who does not know this node's address.
+    fn contact_some_dead(&mut self, now: Timestamp, out: &mut Outbox) {
+        let living: BTreeSet<_> = self.table.living().map(|record| &record.member().address).collect();
+        let died = self.table.others().filter(|record| record.is_terminal() && record.stage() == Stage::Up);
+        let mut died: Vec<_> = died.map(|record| record.member().address.clone()).collect();
+        died.retain(|address| !living.contains(address) && !self.contacts.is_to_wait(address, now));
+        died.sort_unstable();
+        died.dedup();
+        let (died, _) = died.partial_shuffle(&mut self.rng, Contacts::MOST_DEAD);
+        for address in &*died {
             self.ask(address.clone(), out);
         }
     }

@@ -22,6 +22,20 @@ pub enum Input {
         /// As the provider lists them, in the same order on every node; may be empty, may contain this node.
         seeds: Vec<Address>,
     },
+    /// Begin after an eviction, instead of `Start`: join again, and form a cluster only with others who say that they
+    /// were cut off from the same members.
+    Return {
+        /// Where others may be found; this node's own address means nothing.
+        through: Vec<Address>,
+        /// Under which id this node was cut off.
+        was: MemberId,
+        /// The members that were settled then, see [`DowningDecision::baseline`](crate::downing::DowningDecision); none
+        /// when it was declared dead by others, who go on.
+        settled: Vec<MemberId>,
+        /// How many of them, this node among them, must be without a cluster so that nobody goes on. See
+        /// [`enough_to_form`](crate::downing::Config::enough_to_form).
+        enough: usize,
+    },
     /// The provider has found more addresses. Those of which nothing is known are contacted, so that two clusters and
     /// the halves of a healed partition become one.
     Discovered {
@@ -92,6 +106,12 @@ pub enum Input {
         /// Whom.
         members: Vec<MemberId>,
     },
+    /// These do not answer polls: ask others at once whether they reach them, and suspect whom nobody does. Asked by
+    /// [`downing`](crate::downing).
+    Check {
+        /// Whom.
+        members: Vec<MemberId>,
+    },
     /// While true this node turns no suspicion into a death and admits nobody: it may be on the losing side of a
     /// partition. Asked by [`downing`](crate::downing).
     Restrain(bool),
@@ -107,6 +127,7 @@ impl Input {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Start { .. } => "Start",
+            Self::Return { .. } => "Return",
             Self::Discovered { .. } => "Discovered",
             Self::JoinAnswered { .. } => "JoinAnswered",
             Self::JoinFailed { .. } => "JoinFailed",
@@ -118,6 +139,7 @@ impl Input {
             Self::Superseded { .. } => "Superseded",
             Self::Down { .. } => "Down",
             Self::Poll { .. } => "Poll",
+            Self::Check { .. } => "Check",
             Self::Restrain(_) => "Restrain",
             Self::Timer(_) => "Timer",
             Self::Leave => "Leave",
@@ -170,8 +192,15 @@ pub enum JoinAnswer {
         /// The whole table of the one who accepts, without what is removed.
         records: Vec<Arc<Record>>,
     },
-    /// The asked node is not up itself.
+    /// The asked node is not up itself, or admits nobody.
     NotReady,
+    /// The asked node was cut off, and looks for a cluster itself.
+    Returning {
+        /// Under which id it was cut off.
+        was: MemberId,
+        /// A hash over the members that were settled then.
+        settled: u64,
+    },
     /// Refused for this id.
     Blocked {
         /// Why, for people.

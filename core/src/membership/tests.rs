@@ -177,6 +177,7 @@ fn before_the_start_and_after_the_end_every_input_is_refused_and_changes_nothing
             Input::Superseded { old: B, by: C },
             Input::Down { member: B },
             Input::Poll { members: vec![B] },
+            Input::Check { members: vec![B, C, ME] },
             Input::Restrain(true),
             Input::Leave,
             Input::Drained,
@@ -373,7 +374,7 @@ fn a_discovered_address_of_which_nothing_is_known_is_contacted() {
     assert_eq!((node.membership.phase(), &node.events), (Phase::Up, &vec![]));
     node.membership.agenda.cancel(Task::Probe);
     node.run_to(30_000);
-    assert_eq!(node.asked(), ["host:4"], "and again after the contact interval");
+    assert_eq!(node.asked(), ["host:4", "host:3"], "and again after the contact interval, and the dead one too");
 }
 
 // Admission
@@ -853,6 +854,83 @@ fn a_later_life_under_the_same_id_is_told_apart() {
     assert_eq!(node.membership.me(), &record(ME, 8, Stage::Up));
 }
 
+// Coming back
+
+/// This node was member 1 of those.
+fn come_back(settled: &[u128], enough: usize) -> Node {
+    let mut node = Node::new();
+    let through = ["host:1", "host:2", "host:3"].map(Address::from).to_vec();
+    let settled = settled.iter().copied().map(MemberId::new).collect();
+    node.input(0, Input::Return { through, was: MemberId::new(1), settled, enough });
+    node
+}
+
+fn returning(was: u128, settled: &[u128]) -> Input {
+    let answer = come_back(settled, 1).request(1, record(MemberId::new(9), 0, Stage::Joining));
+    let JoinAnswer::Returning { settled, .. } = answer else { panic!("{answer:?}") };
+    answered("host:2", JoinAnswer::Returning { was: MemberId::new(was), settled })
+}
+
+const FIVE: [u128; 5] = [1, 2, 3, 4, 5];
+
+#[test]
+fn the_oldest_of_those_who_were_cut_off_forms_a_cluster_when_enough_have_said_that_they_were() {
+    let mut node = come_back(&FIVE, 3);
+    assert_eq!(node.asked(), ["host:2", "host:3"]);
+    node.input(1, returning(2, &FIVE));
+    node.input(2, returning(1, &FIVE));
+    node.input(3, returning(9, &FIVE));
+    node.input(4, returning(3, &FIVE[..4]));
+    node.input(5, answered("host:3", JoinAnswer::NotReady));
+    node.input(6, unreachable("host:2"));
+    assert_eq!(node.membership.phase(), Phase::Joining, "two of five, a stranger, and one with other members");
+    node.input(7, returning(3, &FIVE));
+    assert_eq!(node.events.last(), Some(&Event::Joined));
+
+    let mut node = come_back(&[0, 1, 2], 2);
+    node.input(1, returning(2, &[0, 1, 2]));
+    assert_eq!(node.membership.phase(), Phase::Up);
+    let mut node = come_back(&[0, 1, 2], 2);
+    node.input(1, returning(0, &[0, 1, 2]));
+    node.input(2, returning(2, &[0, 1, 2]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "0 will");
+    let mut node = come_back(&[2, 3], 1);
+    node.input(1, returning(2, &[2, 3]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "it had not settled");
+}
+
+#[test]
+fn what_was_said_two_rounds_ago_or_beside_a_cluster_forms_none() {
+    let mut node = come_back(&FIVE, 3);
+    node.input(0, returning(2, &FIVE));
+    node.input(4_001, returning(3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+    let mut node = come_back(&FIVE, 3);
+    node.input(0, answered("host:3", JoinAnswer::Accepted { records: shared([record(C, 1, Stage::Up)]) }));
+    node.input(1, returning(2, &FIVE));
+    node.input(2, returning(3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining);
+}
+
+#[test]
+fn one_that_was_cut_off_gives_up_when_nobody_answers() {
+    let mut node = come_back(&FIVE, 3);
+    node.run_to(10_000);
+    assert!(matches!(node.events.last(), Some(Event::JoinFailed(JoinError::NoSeedAnswered { .. }))));
+}
+
+#[test]
+fn the_addresses_of_a_few_dead_members_are_asked_now_and_then_and_those_of_who_left_are_not() {
+    let mut records: Vec<_> = (2..=6).map(|id| dead(MemberId::new(id), B)).collect();
+    records.push(record(MemberId::new(7), 1, Stage::Removed));
+    let mut node = Node::knowing(&records);
+    node.effects.clear();
+    node.run_to(30_000);
+    let asked = node.asked();
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|address| ("host:2"..="host:6").contains(address)), "{asked:?}");
+}
+
 // Asked by downing
 
 #[test]
@@ -871,6 +949,31 @@ fn a_poll_asks_the_living_carries_no_news_and_is_judged_by_nobody() {
     let ack = Message::PingAck { sequence: ProbeSequence::POLL, updates: vec![], digest: TableDigest::new(7) };
     node.receive(20, B, ack);
     assert!(!node.effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "{:?}", node.effects);
+}
+
+#[test]
+fn whom_a_check_finds_unreached_by_others_is_suspected_after_one_interval_and_who_is_reached_is_not() {
+    let others = [record(B, 1, Stage::Up), record(C, 1, Stage::Up)];
+    let mut node = Node::knowing(&others);
+    node.input(10, Input::Check { members: vec![B, B] });
+    let asked = |effect: &Effect| match effect {
+        Effect::Send { to, message: Message::PingRequest { sequence, target: B, .. }, .. } => Some((*to, *sequence)),
+        _ => None,
+    };
+    let asked: Vec<_> = node.effects.iter().filter_map(asked).collect();
+    assert_eq!(asked.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [C], "once");
+    node.run_to(1_009);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Up));
+    node.run_to(1_010);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Suspect));
+
+    let mut node = Node::knowing(&others);
+    node.input(10, Input::Check { members: vec![B] });
+    let sequence = asked[0].1;
+    let (outcome, digest) = (PingOutcome::Reached, node.membership.digest());
+    node.receive(20, C, Message::PingReport { sequence, target: B, outcome, updates: vec![], digest });
+    node.run_to(1_010);
+    assert_eq!(node.membership.status(B), Some(MemberStatus::Up));
 }
 
 #[test]

@@ -100,6 +100,9 @@ impl From<&JoinAnswer> for wire::JoinResponse {
         match answer {
             JoinAnswer::Accepted { records } => Self { snapshot: encode(records), ..response(Answer::Accepted) },
             JoinAnswer::NotReady => response(Answer::NotReady),
+            JoinAnswer::Returning { was, settled } => {
+                Self { was: id_bytes(*was), settled: *settled, ..response(Answer::Returning) }
+            }
             JoinAnswer::ShuttingDown => response(Answer::ShuttingDown),
             JoinAnswer::Blocked { reason, retry_after } => Self {
                 detail: reason.clone(),
@@ -118,6 +121,9 @@ impl TryFrom<wire::JoinResponse> for JoinAnswer {
         match Answer::try_from(response.answer) {
             Ok(Answer::Accepted) => Ok(Self::Accepted { records: decode(response.snapshot)? }),
             Ok(Answer::NotReady) => Ok(Self::NotReady),
+            Ok(Answer::Returning) => {
+                Ok(Self::Returning { was: MemberId::try_from(response.was.as_ref())?, settled: response.settled })
+            }
             Ok(Answer::ShuttingDown) => Ok(Self::ShuttingDown),
             Ok(Answer::Blocked) => Ok(Self::Blocked {
                 reason: response.detail,

@@ -96,8 +96,10 @@ struct HostState {
     stalled_until: Timestamp,
     disturbed_until: Timestamp,
     clock: Clock,
-    /// The next process here is one that was out: it joins through all others and forms no cluster of its own.
-    returns: bool,
+    /// The process here was cut off, from these: the next one joins again and forms no cluster of its own.
+    cut_off: Option<(MemberId, Vec<MemberId>)>,
+    /// Whether the next process is the second one since, because the first has not joined.
+    has_tried: bool,
 }
 
 #[derive(Debug)]
@@ -222,7 +224,8 @@ impl Simulation {
                 stalled_until: Timestamp::ZERO,
                 disturbed_until: Timestamp::ZERO,
                 clock,
-                returns: false,
+                cut_off: None,
+                has_tried: false,
             });
         }
         simulation.form();
@@ -506,16 +509,20 @@ impl Simulation {
         if self.hosts[host.index()].process.is_some() {
             return;
         }
-        // When nobody is left, somebody starts the cluster anew.
         let anybody = self.running().any(|(_, machine)| machine.phase() == Phase::Up);
-        let seeds = if self.hosts[host.index()].returns && anybody {
-            let others = self.hosts.iter().enumerate().filter(|(number, _)| *number != host.index());
-            others.map(|(_, state)| state.member.clone()).collect()
-        } else {
-            self.seeds()
+        let seeds = self.seeds();
+        let state = &self.hosts[host.index()];
+        let input = match (&self.config.downing, &state.cut_off) {
+            // When nobody is left and those who returned have waited in vain, somebody starts the cluster anew.
+            (Some(downing), Some((was, settled))) if anybody || !state.has_tried => {
+                let through = self.hosts.iter().map(|state| state.member.clone()).collect();
+                let enough = downing.enough_to_form(settled.len());
+                Input::Return { through, was: *was, settled: settled.clone(), enough }
+            }
+            _ => Input::Start { seeds },
         };
         let process = self.new_process(host);
-        self.feed(process, Input::Start { seeds });
+        self.feed(process, input);
     }
 
     fn seeds(&self) -> Vec<Address> {
@@ -783,11 +790,18 @@ impl Simulation {
     fn stopped(&mut self, id: ProcessId, end: End) {
         let process = &mut self.processes[id.index()];
         process.node = None;
-        let host = process.host;
+        let (host, member) = (process.host, process.id);
         self.hosts[host.index()].process = None;
         self.history.ended(id, self.now, end);
         if let (End::Evicted | End::Fenced | End::NotJoined, Some(after)) = (end, self.config.rejoin) {
-            self.hosts[host.index()].returns = self.config.downing.is_some();
+            let state = &mut self.hosts[host.index()];
+            state.has_tried = end == End::NotJoined;
+            if !state.has_tried {
+                let decision =
+                    self.processes[id.index()].downing.as_ref().and_then(|downing| downing.decisions().last());
+                let fence = decision.filter(|decision| decision.fences(member));
+                state.cut_off = Some((member, fence.map_or_else(Vec::new, |decision| decision.baseline.clone())));
+            }
             self.start_later(host, after);
         }
     }
@@ -880,7 +894,7 @@ impl Simulation {
     }
 
     fn end_process(&mut self, host: Host, end: End) {
-        self.hosts[host.index()].returns = false;
+        self.hosts[host.index()].cut_off = None;
         if let Some(id) = self.hosts[host.index()].process.take() {
             self.processes[id.index()].node = None;
             self.history.ended(id, self.now, end);

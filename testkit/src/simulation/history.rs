@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gristmill_core::downing::DowningDecision;
 use gristmill_core::{MemberStatus, Timestamp};
 
 /// A process by number, in the order of their starts.
@@ -115,6 +116,8 @@ pub struct History {
     pub halted: usize,
     /// How often a node took itself for cut off.
     pub isolated: usize,
+    /// What was decided about partitions, when and by whom.
+    pub decisions: Vec<(Timestamp, ProcessId, DowningDecision)>,
     /// By decisions of those who went on.
     pub released: Vec<Release>,
     observations: Vec<Observation>,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use gristmill_core::Timestamp;
 use gristmill_core::downing;
 use gristmill_core::membership::Config;
+use gristmill_messages::MemberId;
 
 use super::engine::{Simulation, SimulationConfig};
 use super::fault::Schedule;
-use super::history::{End, ProcessId, Totals};
+use super::history::{End, Life, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
@@ -26,6 +27,8 @@ pub struct Trial {
     pub schedule: Schedule,
     /// What is wrong with the processes.
     pub bug: Option<Bug>,
+    /// Who goes on when the cluster splits.
+    pub downing: downing::Config,
 }
 
 /// How it went.
@@ -48,7 +51,7 @@ impl Trial {
     #[must_use]
     pub fn random(seed: u64, most_hosts: usize) -> Self {
         let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
-        Self { seed, hosts, schedule, bug: None }
+        Self { seed, hosts, schedule, bug: None, downing: downing::Config::keep_majority() }
     }
 
     /// The profile of all trials: the fast one, so that forgetting is part of the history.
@@ -85,7 +88,7 @@ impl Trial {
             seeds: self.hosts + SPARE,
             checks: Checks { states: true, accuracy: true },
             bug: self.bug,
-            downing: Some(downing::Config::keep_majority()),
+            downing: Some(self.downing.clone()),
             membership,
             ..SimulationConfig::new(self.hosts, self.seed)
         }
@@ -127,6 +130,17 @@ impl Trial {
             let (observer, subject) = (simulation.name(seen.observer), simulation.name(seen.subject));
             lines.push((seen.at, format!("{observer} holds {subject} for {}{from}", seen.to)));
         }
+        for (at, by, decision) in &simulation.history().decisions {
+            let name =
+                |member: &MemberId| simulation.process_of(*member).map_or_else(String::new, |id| simulation.name(id));
+            let names = |members: &[MemberId]| members.iter().map(name).collect::<Vec<_>>().join(" ");
+            let of = [&decision.baseline, &decision.latest, &decision.reachable].map(|members| names(members));
+            let [settled, latest, here] = of;
+            lines.push((
+                *at,
+                format!("{}: {decision}; settled {settled}; latest {latest}; here {here}", simulation.name(*by)),
+            ));
+        }
         lines.extend(self.schedule.0.iter().map(|(at, fault)| (*at, format!("fault: {fault}"))));
         lines.extend(broken);
         lines.sort_by_key(|(at, _)| *at);
@@ -157,10 +171,16 @@ impl Trial {
             return Err(Violation { at: simulation.now(), rule: "M5", what });
         };
         *settled_after = Some(agreed.since(end));
-        // Nothing may stir any more, and after the longest memory nothing may be left.
+        // Nothing may stir any more, and after the longest memory nothing may be left. But where no side goes on, all
+        // agree on who is missing, go down because of it, and come back.
         let forgotten = config.quarantine_ttl + config.tombstone_ttl * 2;
         let rest = simulation.now() + forgotten;
         simulation.run_until(rest)?;
+        let fenced = |life: &Life| life.ended.is_some_and(|(at, how)| how == End::Fenced && at > agreed);
+        if simulation.history().lives.iter().any(fenced) {
+            let rest = simulation.now() + forgotten;
+            simulation.run_until(rest)?;
+        }
         if let Err(what) = simulation.agreed() {
             return Err(Violation { at: simulation.now(), rule: "M5", what: format!("no longer: {what}") });
         }
@@ -223,16 +243,18 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Runs the histories of these seeds, with this defect, and calls `each` after each.
+    /// Runs the histories of these seeds, with this defect and this strategy, and calls `each` after each.
     pub fn run(
         seeds: std::ops::Range<u64>,
         most_hosts: usize,
         bug: Option<Bug>,
+        downing: &downing::Config,
         mut each: impl FnMut(&Self) -> bool,
     ) -> Self {
         let mut campaign = Self::default();
         for seed in seeds {
-            let outcome = Trial { bug, ..Trial::random(seed, most_hosts) }.run();
+            let trial = Trial { bug, downing: downing.clone(), ..Trial::random(seed, most_hosts) };
+            let outcome = trial.run();
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
             campaign.settled.extend(outcome.settled_after);

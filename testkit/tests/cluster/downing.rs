@@ -6,6 +6,9 @@ use gristmill::{
 };
 use gristmill_testkit::{Probe, Said, Say, TestCluster, TestNode};
 
+/// With the timing of tests a member has settled 0.8 s after it was first seen.
+const SETTLES: Duration = Duration::from_secs(1);
+
 /// Grains of a node, activated.
 async fn activate(cluster: &TestCluster, owner: usize, count: usize) -> Vec<ClusterIdentity> {
     let grains: Vec<_> = cluster.owned_by(owner, "test").take(count).collect();
@@ -42,7 +45,7 @@ async fn the_grains_of_a_member_that_is_cut_off_stop_before_the_others_activate_
     let cluster = TestCluster::builder().members(3).kind(probe.kind("test")).start().await;
     let grains = activate(&cluster, 2, 20).await;
     let id = cluster.member(2).id();
-    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
+    tokio::time::sleep(SETTLES).await;
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     let released = |cluster: &TestCluster| {
@@ -90,7 +93,7 @@ async fn a_member_that_was_cut_off_rejoins_under_a_new_id_and_its_context_goes_o
     let grain = context.grain(grains[0].clone()).deadline(Duration::from_secs(20));
     let _: Said = grain.request(Say::new("")).await.unwrap();
     let old = cluster.member(2).id();
-    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
+    tokio::time::sleep(SETTLES).await;
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     // Waits for the next life.
@@ -112,6 +115,26 @@ async fn a_member_that_was_cut_off_rejoins_under_a_new_id_and_its_context_goes_o
     }
     assert_eq!(context.downing_decisions().len(), 1, "the decision of its former life is still there");
     assert!(!cluster.member(2).saw(|event| *event == ClusterEvent::Shutdown));
+}
+
+#[tokio::test]
+async fn members_that_were_all_cut_off_from_each_other_form_a_cluster_anew() {
+    let cluster = TestCluster::builder()
+        .members(3)
+        .kind(Probe::new().kind("test"))
+        .configure(|builder| builder.on_eviction(OnEviction::Rejoin))
+        .start()
+        .await;
+    let old = [0, 1, 2].map(|node| cluster.member(node).id());
+    tokio::time::sleep(SETTLES).await;
+    cluster.partition([0], [1, 2]);
+    cluster.partition([1], [2]);
+    let all_fenced = |cluster: &TestCluster| cluster.running().all(fenced);
+    cluster.eventually("no side goes on", all_fenced).await;
+    cluster.heal();
+    let anew = |cluster: &TestCluster| cluster.all_agree() && cluster.running().all(|node| !old.contains(&node.id()));
+    cluster.eventually("all agree under new ids", anew).await;
+    assert!(cluster.running().all(|node| members(node).len() == 3));
 }
 
 // proves MG-3.2, MG-3.3
@@ -148,7 +171,7 @@ async fn a_member_that_is_told_that_it_is_dead_stops_its_grains_and_rejoins() {
 #[tokio::test]
 async fn the_survivor_of_two_killed_processes_goes_on_because_their_hosts_say_that_they_are_gone() {
     let mut cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
-    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
+    tokio::time::sleep(SETTLES).await;
     cluster.crash(1).await;
     cluster.crash(2).await;
     cluster.eventually("it is alone and owns everything", |cluster| members(cluster.member(0)).len() == 1).await;
@@ -158,7 +181,7 @@ async fn the_survivor_of_two_killed_processes_goes_on_because_their_hosts_say_th
 #[tokio::test]
 async fn the_survivor_of_two_members_that_fall_silent_fences_itself() {
     let cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
-    tokio::time::sleep(Duration::from_millis(700)).await; // so that the view settles
+    tokio::time::sleep(SETTLES).await;
     cluster.partition([0], [1, 2]);
     cluster.eventually("the survivor is fenced", |cluster| fenced(cluster.member(0))).await;
 }

@@ -46,7 +46,7 @@ fn who_crashes_and_comes_back_to_its_address_is_another_member() {
 fn who_is_left_of_a_minority_stops_and_waits_for_a_new_seed() {
     let mut world = World::start(5, 6);
     // So that the view that it is compared with has settled.
-    world.pass(Duration::from_secs(5));
+    world.pass(Duration::from_secs(7));
     let left = [1, 2].map(|node| (world.name(node), world.id(node)));
     for node in [3, 4, 5] {
         world.crash(node);

@@ -13,7 +13,7 @@ fn the_smaller_side_of_a_partition_stops_first_and_joins_again() {
     let (lonely, names) = ([4, 5].map(|node| world.id(node)), [4, 5].map(|node| world.name(node)));
     world.call(true);
     // So that the view that it is compared with has settled.
-    world.pass(Duration::from_secs(5));
+    world.pass(Duration::from_secs(7));
     let cut_at = world.now();
     world.partition(&[1, 2, 3], &[4, 5]);
     for (name, id) in names.iter().zip(lonely) {

@@ -7,7 +7,7 @@ use gristmill_testkit::simulation::scenario::Setting;
 
 pub(crate) const USAGE: &str = "\
 simulate [--scenario NAME] [--nodes N] [--seed N] [--trials N] [--seconds N] [--loss PERCENT]
-         [--profile lan|fast] [--downing majority|oldest|all|off] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
+         [--profile lan|fast] [--downing majority|quorum=N|oldest|all|off] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
 
 Scenarios:";
 
@@ -71,6 +71,9 @@ impl Options {
                 "--downing" => {
                     options.downing = Some(match value()?.as_str() {
                         "majority" => downing::Config::keep_majority(),
+                        quorum if quorum.starts_with("quorum=") => {
+                            downing::Config::static_quorum(number(quorum.trim_start_matches("quorum="))?)
+                        }
                         "oldest" => downing::Config::keep_oldest(),
                         "all" => downing::Config::down_all(),
                         "off" => downing::Config::off(),

@@ -275,7 +275,8 @@ fn chaos(options: &Options) -> Report {
         Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
     std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
-    let campaign = Campaign::run(options.seed..options.seed + trials, most, None, |campaign| {
+    let downing = options.downing.clone().unwrap_or_default();
+    let campaign = Campaign::run(options.seed..options.seed + trials, most, None, &downing, |campaign| {
         if campaign.trials % 1000 == 0 {
             eprintln!(
                 "  {} schedules, {} broken, {}",
@@ -288,7 +289,7 @@ fn chaos(options: &Options) -> Report {
     });
     chaos_rows(&mut report, &campaign);
     for (seed, violation) in campaign.failures.iter().take(if options.quick { 0 } else { 3 }) {
-        let trial = Trial::random(*seed, most);
+        let trial = Trial { downing: downing.clone(), ..Trial::random(*seed, most) };
         println!("seed {seed} of at most {most} hosts ({} hosts): {violation}", trial.hosts);
         let small = trial.shrink();
         println!(
@@ -352,7 +353,8 @@ fn replay(options: &Options, hosts: usize, path: &str) -> Report {
     match schedule {
         Err(why) => report.row(Row::new("not read", why).target("a schedule", false)),
         Ok(schedule) => {
-            let trial = Trial { seed: options.seed, hosts, schedule, bug: None };
+            let downing = options.downing.clone().unwrap_or_default();
+            let trial = Trial { seed: options.seed, hosts, schedule, bug: None, downing };
             let outcome = trial.run();
             if options.story {
                 trial.story().iter().for_each(|line| println!("{line}"));

@@ -12,8 +12,8 @@ use crate::simulation::fault::Fault;
 use crate::simulation::history::Release;
 use crate::simulation::node::Bug;
 
-/// For so long the views had been settled when the history begins: more than any `stable_after`.
-const SETTLED: Duration = Duration::from_secs(9);
+/// For so long the views had been settled when the history begins: longer than a member takes to settle.
+const SETTLED: Duration = Duration::from_secs(60);
 
 impl Simulation {
     /// Tells the downing of a process that its members have been the same for long.
@@ -62,7 +62,13 @@ impl Simulation {
         }
         let mut out = Outbox::new();
         downing.handle(local, input, &mut out);
-        let decided = out.drain_events().any(|Event::Decided(decision)| decision.chosen == Side::This);
+        let mut winners = Vec::new();
+        for Event::Decided(decision) in out.drain_events() {
+            if decision.chosen == Side::This {
+                winners.clone_from(&decision.reachable);
+            }
+            self.history.decisions.push((self.now, id, decision));
+        }
         let effects: Vec<_> = out.drain_effects().collect();
         for effect in effects {
             match effect {
@@ -71,21 +77,23 @@ impl Simulation {
                     self.queue.push(self.now + after, Happening::Judge { process: id, epoch: timer.epoch });
                 }
                 Effect::Poll { members } => self.feed(id, Input::Poll { members }),
+                Effect::Check { members } => self.feed(id, Input::Check { members }),
                 Effect::Restrain(restrained) => self.feed(id, Input::Restrain(restrained)),
                 Effect::Fence if self.config.bug == Some(Bug::NeverFences) => {}
                 Effect::Fence => self.stopped(id, End::Fenced),
-                Effect::Release { members } => self.release(id, &members, decided),
+                Effect::Release { members } => self.release(id, &members, &winners),
             }
         }
     }
 
-    fn release(&mut self, by: ProcessId, members: &[MemberId], decided: bool) {
+    /// `winners`: the side of a decision; nobody when there was none.
+    fn release(&mut self, by: ProcessId, members: &[MemberId], winners: &[MemberId]) {
         for member in members {
             if let Some(subject) = self.process_of(*member)
-                && decided
+                && !winners.is_empty()
             {
                 self.history.released.push(Release { at: self.now, by, subject });
-                if self.is_serving(subject) && !self.is_excused() {
+                if self.is_serving(subject) && self.has_known_any(subject, winners) && !self.is_excused() {
                     let (by, subject) = (self.name(by), self.name(subject));
                     self.checker.split(self.now, || format!("{by} has released {subject}, which serves"));
                 }
@@ -102,6 +110,13 @@ impl Simulation {
     pub(crate) fn is_serving(&self, process: ProcessId) -> bool {
         let node = self.processes[process.index()].node.as_ref();
         node.is_some_and(|node| node.machine().phase() == Phase::Up)
+    }
+
+    /// Who has never known anybody of the winners was never in one cluster with them: a seed that was started alone
+    /// has formed an island, of which they have heard. Losers know whom they have lost for longer than a decision takes.
+    fn has_known_any(&self, process: ProcessId, members: &[MemberId]) -> bool {
+        let node = self.processes[process.index()].node.as_ref();
+        node.is_some_and(|node| members.iter().any(|member| node.machine().status(*member).is_some()))
     }
 
     /// Whether something goes wrong in this history beyond which `core::downing` promises nothing: processes that stand

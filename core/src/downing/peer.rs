@@ -1,0 +1,48 @@
+//! What a node knows of another one.
+
+use super::Standing;
+use crate::Timestamp;
+
+/// What is known of one other member.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) standing: Standing,
+    /// When this node first heard of it, if it was dead by then: others have judged it, and it was never on this side.
+    pub(super) inherited: Option<Timestamp>,
+    /// Polls without an answer since.
+    pub(super) asked: u8,
+    /// Its host says that its process has ended.
+    pub(super) refused: bool,
+    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
+    pub(super) vouched: bool,
+    pub(super) vouched_at: Timestamp,
+    pub(super) known_since: Timestamp,
+    /// When others were asked last.
+    pub(super) checked_at: Option<Timestamp>,
+}
+
+impl Peer {
+    pub(super) const SILENT: u8 = 3;
+
+    pub(super) const fn is_gone(self) -> bool {
+        self.refused || matches!(self.standing, Standing::Gone)
+    }
+
+    /// Whether it is on some side.
+    pub(super) const fn counts(self) -> bool {
+        !self.is_gone() && self.inherited.is_none()
+    }
+
+    pub(super) const fn is_unreachable(self) -> bool {
+        self.counts() && matches!(self.standing, Standing::Suspect | Standing::Dead)
+    }
+
+    pub(super) const fn does_not_answer(self) -> bool {
+        !self.is_gone() && matches!(self.standing, Standing::Up) && self.asked >= Self::SILENT
+    }
+
+    /// It does not answer, and nobody else is known to hear it.
+    pub(super) const fn is_silent(self) -> bool {
+        self.does_not_answer() && !self.vouched
+    }
+}
