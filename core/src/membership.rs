@@ -69,6 +69,7 @@ mod exchange;
 mod explanation;
 mod failure_detector;
 mod health;
+mod hearsay;
 mod join;
 mod knowledge;
 mod leave;
@@ -81,6 +82,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod voices;
 mod wire;
 
 use alloc::collections::BTreeMap;
@@ -113,6 +115,7 @@ use doubt::Doubt;
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;
+use hearsay::Hearsay;
 use join::{Contacts, Joining};
 use refusals::Refusals;
 use suspicion::Suspicion;
@@ -175,6 +178,7 @@ pub struct Membership {
     last_heard: Timestamp,
     /// Departures that are known from others alone.
     doubts: BTreeMap<MemberId, Doubt>,
+    hearsay: Hearsay,
     chronicle: Chronicle,
     stats: Stats,
     news: Dissemination,
@@ -206,6 +210,7 @@ impl Membership {
             isolated: false,
             last_heard: Timestamp::ZERO,
             doubts: BTreeMap::new(),
+            hearsay: Hearsay::default(),
             chronicle: Chronicle::default(),
             stats: Stats::default(),
             news: Dissemination::default(),
@@ -351,6 +356,8 @@ impl Membership {
         assert!(self.refusals.members().all(is_living), "only the living are refused");
         let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
         assert!(self.doubts.keys().all(doubted), "every doubt ends");
+        assert!(self.hearsay.accused().all(is_living), "only the living are said to be dead");
+        assert!(self.hearsay.missed().all(|id| self.table.reason(id).is_some()), "only the dead are said to live");
         let due = |task| self.agenda.deadline(task).is_some();
         let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
         assert!(self.detector.waiting().all(timed), "every probe ends");
@@ -463,6 +470,7 @@ impl Membership {
         self.agenda.clear();
         self.suspicions.clear();
         self.doubts.clear();
+        self.hearsay = Hearsay::default();
         self.news = Dissemination::default();
     }
 }

@@ -71,7 +71,7 @@ impl Membership {
         for old in self.table.living_at(&joiner.member().address) {
             self.supersede(now, old, joiner.id(), out);
         }
-        self.learn(now, &joiner, out);
+        self.learn(now, Some(joiner.id()), &joiner, out);
         let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed);
         JoinAnswer::Accepted { records: known.cloned().collect() }
     }

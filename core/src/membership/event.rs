@@ -39,7 +39,17 @@ pub enum Event {
         /// Until when it is listed.
         until: Timestamp,
     },
-    /// The quarantine is over; the id is still remembered as removed for a while.
+    /// Two members, perhaps itself among them, have said that a member lives, in a later version than the one that this
+    /// node held for dead: its verdict stood alone, and the member is one again.
+    VerdictWithdrawn {
+        /// Who.
+        member: MemberId,
+        /// The version that shows that it lives.
+        incarnation: Incarnation,
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// The quarantine is over; unless the verdict was withdrawn, the id is still remembered as removed for a while.
     QuarantineEnded {
         /// Who.
         member: Member,

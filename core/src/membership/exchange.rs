@@ -16,7 +16,7 @@ use crate::{MemberStatus, Timestamp};
 impl Membership {
     pub(super) fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
         let (records, digest) = message.contents();
-        if !self.hears(from, &message, records, out) {
+        if !self.hears(now, from, &message, records, out) {
             return;
         }
         self.heard(now, out);
@@ -27,7 +27,7 @@ impl Membership {
                 continue;
             }
             if self.believes(now, Some(from), record, out) {
-                news |= self.learn(now, record, out);
+                news |= self.learn(now, Some(from), record, out);
             }
             if self.phase == Phase::Stopped {
                 return;
@@ -61,7 +61,22 @@ impl Membership {
     /// Whether anything of the message may be believed. Its sender is a living member or introduces itself. Nothing is
     /// learned from the dead: they are told, when they ask for an answer, so that two nodes that hold each other for
     /// dead do not go on for ever.
-    fn hears(&self, from: MemberId, message: &Message, records: &[Arc<Record>], out: &mut Outbox) -> bool {
+    ///
+    /// But that it lives, in a later version than the condemned one, the dead may say themselves: see
+    /// [`hearsay`](super::hearsay).
+    fn hears(
+        &mut self,
+        now: Timestamp,
+        from: MemberId,
+        message: &Message,
+        records: &[Arc<Record>],
+        out: &mut Outbox,
+    ) -> bool {
+        if self.reason(from).is_some()
+            && let Some(own) = records.iter().find(|record| record.id() == from)
+        {
+            self.believes(now, Some(from), own, out);
+        }
         let Some(known) = self.table.get(from) else {
             let introduces = |record: &Arc<Record>| record.id() == from && !record.is_terminal();
             let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
@@ -93,6 +108,15 @@ impl Membership {
         // Unless those others are gone: who does not answer may not know who asks.
         let silent = self.status(to) == Some(MemberStatus::Suspect);
         let introduce = silent || self.agreed != Some(self.table.digest());
+        self.ping_with(to, sequence, introduce, out);
+    }
+
+    /// A ping that says who asks, in its latest version.
+    pub(super) fn introduce(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        self.ping_with(to, sequence, true, out);
+    }
+
+    fn ping_with(&mut self, to: MemberId, sequence: ProbeSequence, introduce: bool, out: &mut Outbox) {
         let updates = self.updates_for(to, introduce);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
     }
@@ -129,10 +153,13 @@ impl Membership {
         if introduce {
             ids.push(self.me().id());
         }
-        let room = self.config.max_updates_per_message.saturating_sub(ids.len());
+        let accusation = self.accusation_of(to);
+        let taken = ids.len() + usize::from(accusation.is_some());
+        let room = self.config.max_updates_per_message.saturating_sub(taken);
         let retransmits = self.config.retransmits(self.table.size());
         let picked = self.news.pick(room, retransmits, &ids);
-        ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned().collect()
+        let known = ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned();
+        accusation.into_iter().chain(known).collect()
     }
 
     /// To living members only.

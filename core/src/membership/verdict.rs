@@ -27,9 +27,7 @@ impl Membership {
         self.agenda.schedule(Task::Probe, now + self.health.scale(self.config.probe_interval));
         self.review_evictions(now, out);
         self.listen(now, out);
-        if self.table.dead_count() > 0 && self.rng.random_ratio(1, TELL_THE_DEAD_ONE_IN) {
-            self.tell_a_dead_one(out);
-        }
+        self.tell_the_dead(out);
         let table = &self.table;
         let living = |record: &Arc<Record>| Some(record.id()).filter(|_| !record.is_terminal());
         let since = now.since_origin().saturating_sub(self.config.probe_interval * FailureDetector::HEARD_COUNTS_FOR);
@@ -41,11 +39,22 @@ impl Membership {
             |place| table.at(place).and_then(living),
         );
         if let Some(member) = next {
-            let sequence = self.detector.start(now, member);
-            self.stats.probes += 1;
-            self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.health.scale(self.config.probe_timeout));
-            self.ping(member, sequence, out);
+            self.start_probe(now, member, out);
         }
+    }
+
+    /// Probes a member now, unless it is being probed.
+    pub(super) fn probe_now(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        if !self.detector.is_probing(member) {
+            self.start_probe(now, member, out);
+        }
+    }
+
+    fn start_probe(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        let sequence = self.detector.start(now, member);
+        self.stats.probes += 1;
+        self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.health.scale(self.config.probe_timeout));
+        self.ping(member, sequence, out);
     }
 
     /// The member has not answered: perhaps it answers others.
@@ -194,6 +203,10 @@ impl Membership {
             let suspect = Arc::new(record.claimed(Verdict::Suspect, self.me().id()));
             self.learn_from(now, &suspect, Source::Accused(evidence), out);
         }
+        if let Some(suspicion) = self.suspicions.get_mut(&member) {
+            suspicion.mine = true;
+            self.weigh_hearsay(now, member, out);
+        }
     }
 
     /// Sets the end of a suspicion by what is known of it; it only ever comes nearer.
@@ -246,10 +259,14 @@ impl Membership {
 
     /// The next step of forgetting: dead, removed, lapsed, unknown.
     pub(super) fn expire(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        // A verdict that others deny, and that was to stand nevertheless, has stood for its time.
+        if self.withdraw(now, member, out) {
+            return;
+        }
         match self.table.get(member) {
             Some(record) if record.status() == MemberStatus::Dead => {
                 let removed = Arc::new(record.claimed(Verdict::Removed, self.me().id()));
-                self.learn(now, &removed, out);
+                self.learn(now, None, &removed, out);
             }
             Some(_) => {
                 self.news.remove(member);
@@ -304,7 +321,7 @@ impl Membership {
             let suspects: Vec<_> = self.suspicions.keys().copied().collect();
             for suspect in suspects {
                 self.agenda.cancel(Task::Suspicion(suspect));
-                self.suspicions.insert(suspect, Suspicion { started: now });
+                self.suspicions.insert(suspect, Suspicion { started: now, mine: false });
                 self.time_suspicion(suspect);
                 self.detector.hasten(suspect);
             }
@@ -315,10 +332,19 @@ impl Membership {
         }
     }
 
-    /// It may live, cut off from the news: then it stops, or begins anew.
-    fn tell_a_dead_one(&mut self, out: &mut Outbox) {
-        let chosen = self.rng.random_range(0..self.table.dead_count());
-        if let Some((record, _)) = self.table.dead().nth(chosen) {
+    /// One of them may live, cut off from the news: then it stops, or begins anew. Who was condemned by a decision may
+    /// live and hear the news of others too, so that it is told in each interval.
+    fn tell_the_dead(&mut self, out: &mut Outbox) {
+        let decided = |reason| reason == QuarantineReason::Decided;
+        let by_decision = self.table.dead().filter(|(_, reason)| decided(*reason)).count();
+        let only_these = by_decision > 0;
+        let count = if only_these { by_decision } else { self.table.dead_count() };
+        if count == 0 || !(only_these || self.rng.random_ratio(1, TELL_THE_DEAD_ONE_IN)) {
+            return;
+        }
+        let chosen = self.rng.random_range(0..count);
+        let mut dead = self.table.dead().filter(|(_, reason)| !only_these || decided(*reason));
+        if let Some((record, _)) = dead.nth(chosen) {
             let message = Message::Gossip { updates: [Arc::clone(record)].into(), digest: self.table.digest() };
             out.effect(Effect::Send { to: record.id(), address: record.member().address.clone(), message });
         }
