@@ -120,7 +120,7 @@ impl Membership {
         if self.table.get(id).is_none_or(|known| record.incarnation() < known.incarnation()) {
             return false;
         }
-        if self.has_seen_it_fail(id) {
+        if self.has_seen_it_fail(id) || from == Some(id) {
             return true;
         }
         let Some(said) = Hearsay::of(&mut self.hearsay.deaths, record, now, within) else { return false };

@@ -13,7 +13,7 @@ use super::history::{End, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
-use super::schedule::{SPARE, random};
+use super::schedule::{SPARE, lie, random};
 
 /// One random history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,13 @@ impl Trial {
     pub fn random(seed: u64, most_hosts: usize) -> Self {
         let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
         Self { seed, hosts, schedule, bug: None }
+    }
+
+    /// The same with one of the hosts lying for a while: it says that all others are dead.
+    #[must_use]
+    pub fn with_liar(mut self) -> Self {
+        self.schedule.0.push(lie(self.seed, self.hosts, &Self::timing()));
+        self
     }
 
     /// The profile of all trials: the fast one, so that forgetting is part of the history.
@@ -223,16 +230,17 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Runs the histories of these seeds, with this defect, and calls `each` after each.
+    /// Runs the histories of these seeds, perhaps with a liar in each, and calls `each` after each.
     pub fn run(
         seeds: std::ops::Range<u64>,
         most_hosts: usize,
-        bug: Option<Bug>,
+        liar: bool,
         mut each: impl FnMut(&Self) -> bool,
     ) -> Self {
         let mut campaign = Self::default();
         for seed in seeds {
-            let outcome = Trial { bug, ..Trial::random(seed, most_hosts) }.run();
+            let trial = Trial::random(seed, most_hosts);
+            let outcome = if liar { trial.with_liar() } else { trial }.run();
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
             campaign.settled.extend(outcome.settled_after);

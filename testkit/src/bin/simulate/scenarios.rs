@@ -275,7 +275,7 @@ fn chaos(options: &Options) -> Report {
         Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
     std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
-    let campaign = Campaign::run(options.seed..options.seed + trials, most, None, |campaign| {
+    let campaign = Campaign::run(options.seed..options.seed + trials, most, options.liar, |campaign| {
         if campaign.trials % 1000 == 0 {
             eprintln!(
                 "  {} schedules, {} broken, {}",
@@ -289,6 +289,7 @@ fn chaos(options: &Options) -> Report {
     chaos_rows(&mut report, &campaign);
     for (seed, violation) in campaign.failures.iter().take(if options.quick { 0 } else { 3 }) {
         let trial = Trial::random(*seed, most);
+        let trial = if options.liar { trial.with_liar() } else { trial };
         println!("seed {seed} of at most {most} hosts ({} hosts): {violation}", trial.hosts);
         let small = trial.shrink();
         println!(
@@ -333,6 +334,7 @@ pub(crate) fn planted(report: &mut Report, most: usize, limit: u64) {
         let mut needed = None;
         for seed in 0..limit {
             let clean = Trial::random(seed, most);
+            let clean = if bug.needs_liar() { clean.with_liar() } else { clean };
             let broken = Trial { bug: Some(bug), ..clean.clone() }.run().violation;
             if let Some(violation) = broken.filter(|violation| clean.run().violation.as_ref() != Some(violation)) {
                 needed = Some((seed + 1, violation.rule));

@@ -121,7 +121,7 @@ fn steady(report: &mut Report, options: &Options, setting: &Settings<'_>) {
 fn random_histories(report: &mut Report, options: &Options) {
     std::panic::set_hook(Box::new(|_| {}));
     let count = if options.quick { 1_000 } else { 10_000 };
-    let campaign = Campaign::run(options.seed..options.seed + count, 12, None, |_| true);
+    let campaign = Campaign::run(options.seed..options.seed + count, 12, false, |_| true);
     chaos_rows(report, &campaign);
 }
 
