@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 use super::dissemination::Dissemination;
 use super::failure_detector::Relay;
 use super::record::Record;
+use super::verdict::tell_the_dead;
 use super::{Effect, Event, Membership, Message, Outbox, Phase, ProbeSequence};
 use crate::{MemberStatus, Timestamp};
 
@@ -86,8 +87,7 @@ impl Membership {
             return introduced;
         };
         if known.is_terminal() && matches!(message, Message::Ping { .. }) {
-            let message = Message::Gossip { updates: [Arc::clone(known)].into(), digest: self.table.digest() };
-            out.effect(Effect::Send { to: from, address: known.member().address.clone(), message });
+            tell_the_dead(known, self.table.digest(), out);
         }
         from != self.me().id() && !known.is_terminal()
     }

@@ -17,8 +17,10 @@
 //! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm of
 //! suspicions, believes two voices only.
 //!
-//! The verdict of an operator ([`Input::Down`](super::Input::Down)) is not taken back before its quarantine ends, though
-//! all others deny it: it stands alone until it is given to a second member. Then the condemned hears two, and stops.
+//! The verdict of an operator ([`Input::Down`](super::Input::Down)) is one voice like any other, for others cannot tell
+//! it from a lie. Of a member that does not answer it is believed as soon as others have tried. A member that answers
+//! denies it, unless the operator says it at a second member too, while the first voice still counts: the condemned is
+//! told by both at once, and stops.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -28,7 +30,7 @@ use gristmill_messages::MemberId;
 
 use super::record::{Record, Verdict};
 use super::voices::Voices;
-use super::{Event, Membership, Outbox, QuarantineReason, Refusal, Task};
+use super::{Event, Membership, Outbox, Refusal, Task};
 use crate::{MemberStatus, Timestamp};
 
 /// What others have said lately. Bounded; what finds no room is not listened to, and will be said again.
@@ -180,17 +182,14 @@ impl Membership {
         let Some(said) = Hearsay::of(&mut self.hearsay.lives, record, now, within) else { return };
         said.merge(record);
         let new = said.voices.add(from, now, within);
-        if self.reason(id) != Some(QuarantineReason::Decided) && self.withdraw(now, id, out) {
-            return;
-        }
-        if new {
+        if !self.withdraw(now, id, out) && new {
             let (from, to) = (Some(MemberStatus::Dead), record.status());
             out.event(Event::TransitionRefused { member: id, from, to, reason: Refusal::Final });
         }
     }
 
     /// Takes back that a member is dead, if two deny it; whether it was.
-    pub(super) fn withdraw(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
+    fn withdraw(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
         let (Some(said), Some(known)) = (self.hearsay.lives.get(&member), self.table.get(member)) else { return false };
         let enough = said.voices.count(now, self.voice_ttl()) >= Voices::ENOUGH;
         if !enough || said.record.incarnation() <= known.incarnation() {

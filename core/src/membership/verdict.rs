@@ -12,7 +12,7 @@ use super::record::{Record, Verdict};
 use super::suspicion::Suspicion;
 use super::{
     Effect, Event, Evidence, Membership, Message, Outbox, Phase, PingOutcome, ProbeSequence, QuarantineReason, Refusal,
-    Task,
+    TableDigest, Task,
 };
 use crate::{MemberStatus, Timestamp};
 
@@ -27,7 +27,9 @@ impl Membership {
         self.agenda.schedule(Task::Probe, now + self.health.scale(self.config.probe_interval));
         self.review_evictions(now, out);
         self.listen(now, out);
-        self.tell_the_dead(out);
+        if self.table.dead_count() > 0 && self.rng.random_ratio(1, TELL_THE_DEAD_ONE_IN) {
+            self.tell_a_dead_one(out);
+        }
         let table = &self.table;
         let living = |record: &Arc<Record>| Some(record.id()).filter(|_| !record.is_terminal());
         let since = now.since_origin().saturating_sub(self.config.probe_interval * FailureDetector::HEARD_COUNTS_FOR);
@@ -246,23 +248,26 @@ impl Membership {
         }
     }
 
+    /// As decided outside. The member may live and answer others, so it is told at once.
     pub(super) fn down(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         let from = self.status(member);
         let reason = match from {
             _ if member == self.me().id() => Refusal::Oneself,
             None => Refusal::UnknownMember,
             Some(MemberStatus::Dead | MemberStatus::Removed) => Refusal::Final,
-            Some(_) => return self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out),
+            Some(_) => {
+                self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out);
+                if let Some(record) = self.table.get(member) {
+                    tell_the_dead(record, self.table.digest(), out);
+                }
+                return;
+            }
         };
         out.event(Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason });
     }
 
     /// The next step of forgetting: dead, removed, lapsed, unknown.
     pub(super) fn expire(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        // A verdict that others deny, and that was to stand nevertheless, has stood for its time.
-        if self.withdraw(now, member, out) {
-            return;
-        }
         match self.table.get(member) {
             Some(record) if record.status() == MemberStatus::Dead => {
                 let removed = Arc::new(record.claimed(Verdict::Removed, self.me().id()));
@@ -332,21 +337,17 @@ impl Membership {
         }
     }
 
-    /// One of them may live, cut off from the news: then it stops, or begins anew. Who was condemned by a decision may
-    /// live and hear the news of others too, so that it is told in each interval.
-    fn tell_the_dead(&mut self, out: &mut Outbox) {
-        let decided = |reason| reason == QuarantineReason::Decided;
-        let by_decision = self.table.dead().filter(|(_, reason)| decided(*reason)).count();
-        let only_these = by_decision > 0;
-        let count = if only_these { by_decision } else { self.table.dead_count() };
-        if count == 0 || !(only_these || self.rng.random_ratio(1, TELL_THE_DEAD_ONE_IN)) {
-            return;
-        }
-        let chosen = self.rng.random_range(0..count);
-        let mut dead = self.table.dead().filter(|(_, reason)| !only_these || decided(*reason));
-        if let Some((record, _)) = dead.nth(chosen) {
-            let message = Message::Gossip { updates: [Arc::clone(record)].into(), digest: self.table.digest() };
-            out.effect(Effect::Send { to: record.id(), address: record.member().address.clone(), message });
+    /// It may live, cut off from the news: then it stops, or begins anew.
+    fn tell_a_dead_one(&mut self, out: &mut Outbox) {
+        let chosen = self.rng.random_range(0..self.table.dead_count());
+        if let Some((record, _)) = self.table.dead().nth(chosen) {
+            tell_the_dead(record, self.table.digest(), out);
         }
     }
+}
+
+/// Says to a dead member that it is.
+pub(super) fn tell_the_dead(dead: &Arc<Record>, digest: TableDigest, out: &mut Outbox) {
+    let message = Message::Gossip { updates: [Arc::clone(dead)].into(), digest };
+    out.effect(Effect::Send { to: dead.id(), address: dead.member().address.clone(), message });
 }

@@ -348,27 +348,18 @@ fn no_number_of_voices_brings_back_what_was_condemned_nor_what_is_suspected_nor_
 // The word of an operator
 
 #[test]
-fn a_decision_stands_alone_for_the_quarantine_and_is_told_to_the_condemned_in_each_interval() {
-    let mut node = Node::knowing(&[B, C, D, E].map(|id| record(id, 1, Stage::Up)));
-    node.input(500, Input::Down { member: C });
-    let mut told = 0;
-    for second in 1..=60 {
-        node.run_to(second * 1000);
-        let sent = node.sent();
-        told += sent.iter().filter(|(to, _)| *to == C).count();
-        for (to, message) in sent {
-            if let Message::Ping { sequence, digest, .. } = message {
-                node.receive(second * 1000, to, Message::PingAck { sequence, updates: vec![], digest });
-            }
-        }
-        for from in [B, D, E] {
-            node.gossip(second * 1000 + 1, from, vec![record(C, 2, Stage::Up)]);
-        }
-        assert_eq!(node.status(C), Some(MemberStatus::Dead), "at {second} s");
-    }
-    assert!(told >= 59, "{told} times");
-    node.run_to(60_499);
-    assert_eq!(node.status(C), Some(MemberStatus::Dead));
-    node.run_to(60_500);
-    assert_eq!(node.status(C), Some(MemberStatus::Up));
+fn a_member_that_is_declared_dead_by_decision_is_told_at_once() {
+    let mut node = among_four();
+    node.input(10, Input::Down { member: C });
+    let digest = node.membership.digest();
+    assert_eq!(node.sent(), [(C, Message::Gossip { updates: shared([dead(C, ME)]), digest })]);
+}
+
+#[test]
+fn a_decision_that_all_others_deny_is_withdrawn_too() {
+    let mut node = among_four();
+    node.input(10, Input::Down { member: C });
+    node.gossip(20, B, vec![record(C, 2, Stage::Up)]);
+    node.gossip(30, D, vec![record(C, 2, Stage::Up)]);
+    assert_eq!(node.events, withdrawn(30));
 }
