@@ -117,7 +117,8 @@ pub enum Event {
         /// Who sent it.
         member: MemberId,
     },
-    /// This node has learned that the cluster holds it for dead; the machine has stopped. Only a new start under a new
+    /// This node has learned, from two members or the only one that could say it, that they hold it for dead; the machine
+    /// has stopped. Only a new start under a new
     /// id leads back.
     Evicted {
         /// Who declared it, as far as known.
@@ -192,7 +193,7 @@ pub struct Quarantine {
 /// Why a transition was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// Dead and removed are final for an id.
+    /// Dead and removed are final for an id, unless a second member denies the verdict.
     Final,
     /// A member never goes back to an earlier stage.
     Backward,
