@@ -1,5 +1,6 @@
 //! The clockwork: one queue, one thread, every process of the cluster.
 
+mod judgement;
 mod partition;
 
 use std::collections::BTreeMap;
@@ -738,12 +739,12 @@ impl Simulation {
                     let observation = Observation { at: self.now, observer: id, subject, from: *from, to: *to };
                     self.checker.observed(&observation, self.version_of(id, member.id));
                     self.history.observed(observation, self.processes[subject.index()].node.is_some());
+                    self.check_end(&observation);
                 }
             }
             Event::Quarantined { member, reason, .. } => {
                 if let Some(subject) = self.process_of(member.id) {
-                    let first = self.history.gone(subject).len() == 1;
-                    self.buried(id, subject, *reason, first);
+                    self.buried(id, subject, *reason);
                 }
             }
             Event::SuspicionRefuted { member, .. } if *member == self.processes[id.index()].id => {
@@ -758,63 +759,6 @@ impl Simulation {
             }
             Event::Left => *end = Some(End::Left),
             _ => {}
-        }
-    }
-
-    /// A process holds another for dead; by itself, or because it was told.
-    fn buried(&mut self, observer: ProcessId, subject: ProcessId, reason: QuarantineReason, first: bool) {
-        if !self.is_running(subject) {
-            return;
-        }
-        let (here, there) = (self.processes[observer.index()].host, self.processes[subject.index()].host);
-        let since = self.healthy_since(here).max(self.healthy_since(there));
-        if matches!(reason, QuarantineReason::Declared { .. }) {
-            if first && self.is_calm_since(since) {
-                let (observer, subject) = (self.name(observer), self.name(subject));
-                let what = || format!("{observer} holds {subject} for dead ({reason}), as nobody else does");
-                self.checker.hearsay(self.now, what);
-            }
-            return;
-        }
-        self.history.falsely_declared(subject, self.now);
-        // Who was buried itself is about to learn it: its word counts for nothing any more.
-        if self.history.lives[observer.index()].buried.is_some() {
-            return;
-        }
-        if self.is_calm_since(since) {
-            let calm = self.now.since(since);
-            let (observer, subject) = (self.name(observer), self.name(subject));
-            let rule =
-                || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
-            self.checker.accuracy(self.now, rule);
-        }
-    }
-
-    /// Whether nothing has been wrong for longer than the shortest suspicion and two probe intervals.
-    fn is_calm_since(&self, since: Timestamp) -> bool {
-        let timing = &self.config.membership;
-        let spread = (self.hosts.len() as f64).log10().max(1.0);
-        let most = timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0);
-        self.now.since(since) > most
-    }
-
-    /// The version of a member that an observer knows.
-    fn version_of(&self, observer: ProcessId, member: MemberId) -> Option<Incarnation> {
-        let node = self.processes[observer.index()].node.as_ref()?;
-        node.machine().records().find(|record| record.id() == member).map(Record::incarnation)
-    }
-
-    /// A process stops because it was told that it is dead. Where two others could have said so, and it was well, somebody
-    /// holds it for dead or did.
-    fn check_eviction(&mut self, id: ProcessId) {
-        let process = &self.processes[id.index()];
-        let Some(node) = &process.node else { return };
-        let others = || node.machine().records().filter(|record| record.id() != process.id && !record.is_terminal());
-        let suspects = others().any(|record| record.status() == MemberStatus::Suspect);
-        let alone = others().count() < 2 || suspects || self.history.lives[id.index()].buried.is_some();
-        if !alone && self.is_calm_since(self.healthy_since(process.host)) {
-            let what = format!("{} stops as dead, though nobody holds it for that", self.name(id));
-            self.checker.hearsay(self.now, || what);
         }
     }
 

@@ -4,11 +4,12 @@
 //! | --- | --- | --- |
 //! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
 //! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
-//! | M3 | nobody that was as well is the first to hold a member for dead that runs and was well because others say so, nor stops because one says so | at every burial and eviction, `Checks::accuracy` |
+//! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
 //! | M6 | who is dead lives again in a view that remembers it only by a version that it wrote after the one that this view condemned, and who is gone never | at every change of a view |
 //! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
+//! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all was well meanwhile and the condemned holds its judge for living | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
 
@@ -98,6 +99,13 @@ impl Checker {
     pub(crate) fn hearsay(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
         if self.checks.accuracy {
             self.broken(at, "M3", what);
+        }
+    }
+
+    /// M7.
+    pub(crate) fn unsettled(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        if self.checks.accuracy {
+            self.broken(at, "M7", what);
         }
     }
 
