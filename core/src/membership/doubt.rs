@@ -62,10 +62,13 @@ impl Membership {
             return true;
         }
         if known.is_terminal() {
-            if !record.is_terminal() {
+            let ended = record.is_terminal();
+            if ended {
+                self.inherit(now, from, id, false);
+            } else {
                 self.hear_of_dead(now, from, record, out);
             }
-            return record.is_terminal();
+            return ended;
         }
         if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
             return self.believes_death(now, from, record, out);

@@ -73,6 +73,7 @@ impl Membership {
         records: &[Arc<Record>],
         out: &mut Outbox,
     ) -> bool {
+        self.hear_inherited(now, from, out);
         if self.reason(from).is_some()
             && let Some(own) = records.iter().find(|record| record.id() == from)
         {

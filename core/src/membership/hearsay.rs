@@ -14,6 +14,10 @@
 //! that lives so refutes, and who condemned an earlier version by itself is told of the later one by all others, and
 //! takes the verdict back. An earlier version never brings anybody back.
 //!
+//! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
+//! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it up
+//! when anybody says that the member lives, or the member itself speaks: else it would be the second voice of a liar.
+//!
 //! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm of
 //! suspicions, believes two voices only.
 //!
@@ -40,6 +44,8 @@ pub(super) struct Hearsay {
     deaths: BTreeMap<MemberId, Said>,
     /// That dead members live.
     lives: BTreeMap<MemberId, Said>,
+    /// Dead members that this node never held for living, and that fewer than two have said to be dead.
+    inherited: BTreeMap<MemberId, Voices>,
     /// That this node is dead.
     of_me: Voices,
     /// When others were asked what they hold this node for.
@@ -72,6 +78,12 @@ impl Hearsay {
     pub(super) fn forget(&mut self, member: MemberId) {
         self.deaths.remove(&member);
         self.lives.remove(&member);
+        self.inherited.remove(&member);
+    }
+
+    /// Whether this dead member is spoken of to others.
+    pub(super) fn is_told(&self, member: MemberId) -> bool {
+        !self.inherited.contains_key(&member)
     }
 
     pub(super) fn accused(&self) -> impl Iterator<Item = MemberId> + '_ {
@@ -79,7 +91,7 @@ impl Hearsay {
     }
 
     pub(super) fn missed(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.lives.keys().copied()
+        self.lives.keys().chain(self.inherited.keys()).copied()
     }
 
     /// What is said of this member in one of the two tables, made anew if there is room.
@@ -166,6 +178,29 @@ impl Membership {
         Some(Arc::new(version.claimed(Verdict::Suspect, by)))
     }
 
+    /// This node learns of a dead member that it never held for living, or hears of it again.
+    pub(super) fn inherit(&mut self, now: Timestamp, from: Option<MemberId>, member: MemberId, new: bool) {
+        let within = self.voice_ttl();
+        if new && from != Some(member) {
+            self.hearsay.inherited.insert(member, Voices::default());
+        }
+        if let (Some(voices), Some(from)) = (self.hearsay.inherited.get_mut(&member), from) {
+            voices.add(from, now, within);
+            if voices.count(now, within) >= Voices::ENOUGH {
+                self.hearsay.inherited.remove(&member);
+                self.spread(member);
+            }
+        }
+    }
+
+    /// A dead member speaks that this node has only been told of.
+    pub(super) fn hear_inherited(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        if let Some(known) = self.table.get(member).filter(|_| !self.hearsay.is_told(member)) {
+            let living = Arc::new(known.own_part());
+            self.reinstate(now, &living, out);
+        }
+    }
+
     /// Somebody says that a dead member lives. Nothing of it is merged: what was condemned stays as it was until the
     /// verdict is taken back.
     pub(super) fn hear_of_dead(
@@ -177,6 +212,12 @@ impl Membership {
     ) {
         let (id, within) = (record.id(), self.voice_ttl());
         let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead) else { return };
+        if !self.hearsay.is_told(id) {
+            if record.incarnation() >= known.incarnation() {
+                self.reinstate(now, &Arc::new(record.own_part()), out);
+            }
+            return;
+        }
         let later = record.claim().is_none() && record.incarnation() > known.incarnation();
         let Some(from) = from.filter(|_| later) else { return };
         let Some(said) = Hearsay::of(&mut self.hearsay.lives, record, now, within) else { return };
@@ -196,13 +237,18 @@ impl Membership {
             return false;
         }
         let record = Arc::clone(&said.record);
+        self.reinstate(now, &record, out);
+        true
+    }
+
+    fn reinstate(&mut self, now: Timestamp, living: &Arc<Record>, out: &mut Outbox) {
+        let member = living.id();
         self.hearsay.forget(member);
         self.agenda.cancel(Task::Expire(member));
-        self.table.reinstate(&record);
+        self.table.reinstate(living);
         self.spread(member);
-        out.event(Event::VerdictWithdrawn { member, incarnation: record.incarnation(), observed_at: now });
-        self.tell(now, member, Some(MemberStatus::Dead), record.status(), out);
-        true
+        out.event(Event::VerdictWithdrawn { member, incarnation: living.incarnation(), observed_at: now });
+        self.tell(now, member, Some(MemberStatus::Dead), living.status(), out);
     }
 
     /// Whether this node believes that it is dead, now that `from` says so.

@@ -15,8 +15,8 @@ use crate::{MemberStatus, Timestamp};
 /// How this node came to know something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// From another.
-    Heard,
+    /// From another: whose message it was in.
+    Heard(Option<MemberId>),
     /// It accuses by itself.
     Accused(Evidence),
     /// It has decided.
@@ -39,7 +39,7 @@ impl Membership {
         if record.id() == self.me().id() {
             self.hear_of_me(now, from, record, out)
         } else {
-            self.learn_from(now, record, Source::Heard, out)
+            self.learn_from(now, record, Source::Heard(from), out)
         }
     }
 
@@ -60,7 +60,8 @@ impl Membership {
             return false;
         }
         // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
-        if self.phase != Phase::Joining && merged.weightier {
+        let inherited = from.is_none() && to == MemberStatus::Dead;
+        if self.phase != Phase::Joining && merged.weightier && !inherited {
             let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
             // One more accuser of a suspect only hastens: it is told in one round, and new statuses in many.
             let most = self.config.retransmits(self.table.size());
@@ -97,9 +98,14 @@ impl Membership {
                     let by = record.asserted_by();
                     let reason = match source {
                         Source::Judged(reason) => reason,
-                        Source::Heard | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
+                        Source::Heard(_) | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
                     };
                     self.table.set_reason(id, reason);
+                    if let Source::Heard(by) = source
+                        && inherited
+                    {
+                        self.inherit(now, by, id, true);
+                    }
                     self.chronicle.ended(id, SuspicionOutcome::Dead { by, reason, at: now });
                 }
             }
@@ -137,7 +143,7 @@ impl Membership {
             self.review_evictions(now, out);
             let others = u32::try_from(self.table.size()).unwrap_or(u32::MAX);
             let share = u32::try_from(HASTENED_BY).unwrap_or(u32::MAX).min(others);
-            if source == Source::Heard && self.rng.random_ratio(share, others) {
+            if matches!(source, Source::Heard(_)) && self.rng.random_ratio(share, others) {
                 self.detector.hasten(id);
             }
         }

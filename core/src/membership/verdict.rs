@@ -156,7 +156,7 @@ impl Membership {
     pub(super) fn report(&mut self, relay: Relay, outcome: PingOutcome, out: &mut Outbox) {
         let Relay { target, origin, sequence } = relay;
         let mut updates = self.updates_for(origin, false);
-        let ended = self.table.get(target).filter(|record| record.is_terminal());
+        let ended = self.table.get(target).filter(|record| record.is_terminal() && self.hearsay.is_told(target));
         if let Some(record) = ended
             && updates.iter().all(|update| update.id() != target)
         {
@@ -340,7 +340,7 @@ impl Membership {
     /// It may live, cut off from the news: then it stops, or begins anew.
     fn tell_a_dead_one(&mut self, out: &mut Outbox) {
         let chosen = self.rng.random_range(0..self.table.dead_count());
-        if let Some((record, _)) = self.table.dead().nth(chosen) {
+        if let Some((record, _)) = self.table.dead().nth(chosen).filter(|(dead, _)| self.hearsay.is_told(dead.id())) {
             tell_the_dead(record, self.table.digest(), out);
         }
     }

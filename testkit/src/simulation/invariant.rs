@@ -7,7 +7,7 @@
 //! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
-//! | M6 | who is dead lives again in a view that remembers it only by a version that it wrote after the one that this view condemned, and who is gone never | at every change of a view |
+//! | M6 | who is dead lives again in a view that remembers it only by a version that it wrote after the one that this view condemned, unless this view never held it for living, and who is gone never | at every change of a view |
 //! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
 //! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all was well meanwhile and the condemned holds its judge for living | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
@@ -60,7 +60,7 @@ pub(crate) struct Checker {
     violation: Option<Violation>,
     /// Observers and whom they have known to be gone, and until when they must remember it.
     gone: BTreeMap<(ProcessId, ProcessId), Timestamp>,
-    /// Observers and whom they hold for dead, in which version.
+    /// Observers and whom they hold for dead having held them for living, in which version.
     condemned: BTreeMap<(ProcessId, ProcessId), Incarnation>,
     /// How long it is remembered that one has left.
     memory: Duration,
@@ -120,13 +120,11 @@ impl Checker {
         let Observation { at, observer, subject, from, to } = *observation;
         let is_end = |status: &MemberStatus| matches!(status, MemberStatus::Dead | MemberStatus::Removed);
         let key = (observer, subject);
-        let condemned = self.condemned.get(&key).copied();
-        if to == MemberStatus::Dead {
+        let condemned = self.condemned.remove(&key);
+        if to == MemberStatus::Dead && from.is_some() {
             self.condemned.extend(version.map(|version| (key, version)));
-        } else {
-            self.condemned.remove(&key);
         }
-        let withdrawn = from == Some(MemberStatus::Dead) && condemned.is_some() && version > condemned;
+        let withdrawn = from == Some(MemberStatus::Dead) && condemned.is_none_or(|condemned| version > Some(condemned));
         if withdrawn && !is_end(&to) {
             self.gone.remove(&key);
         } else if from.is_some_and(|from| is_end(&from)) && !is_end(&to) {
@@ -165,7 +163,9 @@ impl Checker {
             if known == Some(belief) {
                 continue;
             }
-            if let Some(known) = known.filter(|known| is_older(belief, known)) {
+            let subject = simulation.process_of(belief.member);
+            let condemned = subject.is_some_and(|subject| self.condemned.contains_key(&(observer, subject)));
+            if let Some(known) = known.filter(|known| is_older(belief, known, condemned)) {
                 self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
             }
             let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
@@ -191,10 +191,10 @@ impl Checker {
     }
 }
 
-fn is_older(belief: &Belief, known: &Belief) -> bool {
+/// `condemned`: no event has taken the verdict back, which M6 looks at.
+fn is_older(belief: &Belief, known: &Belief, condemned: bool) -> bool {
     let is_final = |belief: &Belief| matches!(belief.status, MemberStatus::Dead | MemberStatus::Removed);
-    // A later version of one that was condemned takes the verdict back.
     let revived = is_final(known) && !is_final(belief);
-    let later = known.status == MemberStatus::Dead && belief.incarnation > known.incarnation;
-    (belief.stage, belief.incarnation) < (known.stage, known.incarnation) || (revived && !later)
+    let withdrawn = known.status == MemberStatus::Dead && !condemned;
+    (belief.stage, belief.incarnation) < (known.stage, known.incarnation) || (revived && !withdrawn)
 }

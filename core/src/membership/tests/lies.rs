@@ -106,6 +106,14 @@ fn among_four() -> Node {
     node
 }
 
+impl Node {
+    fn ask_about(&mut self, milliseconds: u64, from: MemberId, target: MemberId) {
+        let (sequence, digest) = (ProbeSequence::new(77), self.membership.digest());
+        let message = Message::PingRequest { sequence, target, refused: false, updates: vec![], digest };
+        self.receive(milliseconds, from, message);
+    }
+}
+
 fn pinged(node: &Node, member: MemberId) -> usize {
     node.sent().into_iter().filter(|(to, message)| *to == member && matches!(message, Message::Ping { .. })).count()
 }
@@ -343,6 +351,54 @@ fn no_number_of_voices_brings_back_what_was_condemned_nor_what_is_suspected_nor_
         node.gossip(60_010, from, vec![record(C, 2, Stage::Up)]);
     }
     assert_eq!(node.status(C), Some(MemberStatus::Removed));
+}
+
+// What a newcomer is told
+
+/// A node that has been told by B, when it came, that C is dead; it knows B and D.
+fn newcomer() -> Node {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(D, 1, Stage::Up)]);
+    node.membership.agenda.cancel(Task::Probe);
+    node.gossip(10, B, vec![dead(C, B)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Dead));
+    node
+}
+
+/// Whether it says anything of C to D, who asks for all that it knows.
+fn tells_of_c(node: &mut Node, milliseconds: u64) -> bool {
+    node.receive(milliseconds, D, Message::Compare { updates: vec![], buckets: vec![TableDigest::new(7)] });
+    node.sent().iter().any(|(_, message)| message.contents().0.iter().any(|record| record.id() == C))
+}
+
+// Else a liar and whom it has just let in would be two voices.
+#[test]
+fn a_newcomer_is_no_voice_for_the_death_of_whom_it_has_never_known() {
+    let mut node = newcomer();
+    node.run_to(1000);
+    let spreads = |(_, message): &(MemberId, Message)| message.contents().0.iter().any(|record| record.id() == C);
+    assert!(!node.sent().iter().any(spreads));
+    assert!(!tells_of_c(&mut node, 1010));
+    node.ask_about(1020, D, C);
+    assert!(!node.sent().iter().any(spreads));
+    node.gossip(1030, B, vec![dead(C, B)]);
+    assert!(!tells_of_c(&mut node, 1040), "B has said so before");
+    node.gossip(1050, D, vec![dead(C, B)]);
+    assert!(tells_of_c(&mut node, 1060));
+}
+
+#[test]
+fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speaks() {
+    let mut node = newcomer();
+    node.gossip(20, D, vec![record(C, 1, Stage::Up)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Up));
+    let mut node = newcomer();
+    node.ping(20, C, vec![]);
+    assert_eq!(node.status(C), Some(MemberStatus::Up));
+    assert!(matches!(node.sent().as_slice(), [.., (C, Message::PingAck { .. })]), "{:?}", node.sent());
+    let mut node = newcomer();
+    node.gossip(20, D, vec![dead(C, B)]);
+    node.gossip(30, D, vec![record(C, 1, Stage::Up)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Dead), "two have said so");
 }
 
 // The word of an operator
