@@ -34,7 +34,7 @@ use gristmill_messages::MemberId;
 
 use super::record::{Record, Verdict};
 use super::voices::Voices;
-use super::{Event, Membership, Outbox, Refusal, Task};
+use super::{Event, Membership, Outbox, Refusal, SuspicionOutcome, Task};
 use crate::{MemberStatus, Timestamp};
 
 /// What others have said lately. Bounded; what finds no room is not listened to, and will be said again.
@@ -139,7 +139,9 @@ impl Membership {
         }
         let Some(said) = Hearsay::of(&mut self.hearsay.deaths, record, now, within) else { return false };
         if said.record.incarnation() < record.incarnation() {
-            *said = Said::new(record);
+            // Who refutes is not asked again for each version that somebody accuses.
+            let asked = said.asked.filter(|asked| now.since(*asked) <= 2 * self.config.probe_interval);
+            *said = Said { asked, ..Said::new(record) };
         }
         said.merge(record);
         if let Some(from) = from {
@@ -247,7 +249,9 @@ impl Membership {
         self.agenda.cancel(Task::Expire(member));
         self.table.reinstate(living);
         self.spread(member);
-        out.event(Event::VerdictWithdrawn { member, incarnation: living.incarnation(), observed_at: now });
+        let incarnation = living.incarnation();
+        self.chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: now });
+        out.event(Event::VerdictWithdrawn { member, incarnation, observed_at: now });
         self.tell(now, member, Some(MemberStatus::Dead), living.status(), out);
     }
 

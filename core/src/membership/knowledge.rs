@@ -61,7 +61,8 @@ impl Membership {
         }
         // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
         let inherited = from.is_none() && to == MemberStatus::Dead;
-        if self.phase != Phase::Joining && merged.weightier && !inherited {
+        let is_told = !inherited && self.hearsay.is_told(id);
+        if self.phase != Phase::Joining && merged.weightier && is_told {
             let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
             // One more accuser of a suspect only hastens: it is told in one round, and new statuses in many.
             let most = self.config.retransmits(self.table.size());

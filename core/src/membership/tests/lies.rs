@@ -380,7 +380,9 @@ fn a_newcomer_is_no_voice_for_the_death_of_whom_it_has_never_known() {
     assert!(!tells_of_c(&mut node, 1010));
     node.ask_about(1020, D, C);
     assert!(!node.sent().iter().any(spreads));
-    node.gossip(1030, B, vec![dead(C, B)]);
+    node.gossip(1030, B, vec![record(C, 2, Stage::Up).claimed(Verdict::Dead, B)]);
+    node.run_to(1035);
+    assert!(!node.sent().iter().any(spreads));
     assert!(!tells_of_c(&mut node, 1040), "B has said so before");
     node.gossip(1050, D, vec![dead(C, B)]);
     assert!(tells_of_c(&mut node, 1060));
