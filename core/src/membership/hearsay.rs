@@ -10,7 +10,8 @@
 //! | this node is dead | with a second voice; where no two others can speak, at once |
 //! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
 //!
-//! Who hears of a death without having seen it asks: it probes the member at once, and tells it who accuses it. A member
+//! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
+//! tells it who accuses it. A member
 //! that lives so refutes, and who condemned an earlier version by itself is told of the later one by all others, and
 //! takes the verdict back. An earlier version never brings anybody back.
 //!
@@ -153,7 +154,12 @@ impl Membership {
         let due = said.asked.is_none_or(|asked| now.since(asked) > within);
         if due {
             said.asked = Some(now);
-            self.probe_now(now, id, out);
+            // Whom others suspect is asked by them as well, so that it need not be more than this node's next probe.
+            if self.suspicions.contains_key(&id) {
+                self.detector.hasten(id);
+            } else {
+                self.probe_now(now, id, out);
+            }
         }
         false
     }

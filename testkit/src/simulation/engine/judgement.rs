@@ -42,23 +42,20 @@ impl Simulation {
         let declared = matches!(node.machine().reason(observed), Some(QuarantineReason::Declared { .. }));
         let known = from.is_some() && observer != subject;
         let first = self.history.gone(subject).len() == 1;
-        let names = || (self.name(observer), self.name(subject));
-        if to == MemberStatus::Dead && known && declared && first && self.is_calm_since(since) {
-            let (observer, subject) = names();
-            let what = format!("{observer} holds {subject} for dead because it is told so, as nobody else does");
-            self.checker.hearsay(self.now, || what);
-        }
+        let believes = to == MemberStatus::Dead && known && declared && first && self.is_calm_since(since);
+        let joined = self.history.lives[subject.index()].joined;
         let trusts = other.machine().phase() == Phase::Up
+            && joined.is_some_and(|joined| self.is_calm_since(joined))
             && other.machine().status(observing).is_some_and(|status| status < MemberStatus::Suspect);
-        let (from_dead, calm) = (from == Some(MemberStatus::Dead), self.now.since(since));
-        if to == MemberStatus::Removed
-            && from_dead
-            && trusts
-            && calm > self.config.membership.quarantine_ttl.mul_f64(1.2)
-        {
-            let (observer, subject) = names();
-            let what = format!("{observer} has held {subject} for dead for the whole quarantine, which serves");
-            self.checker.unsettled(self.now, || what);
+        let ends = to == MemberStatus::Removed && from == Some(MemberStatus::Dead);
+        if believes {
+            let (observer, subject) = (self.name(observer), self.name(subject));
+            let what = || format!("{observer} holds {subject} for dead because it is told so, as nobody else does");
+            self.checker.hearsay(self.now, what);
+        } else if ends && trusts && self.is_calm_since(since) {
+            let (observer, subject) = (self.name(observer), self.name(subject));
+            let what = || format!("{observer} has held {subject} for dead for the whole quarantine, which serves");
+            self.checker.unsettled(self.now, what);
         }
     }
 
