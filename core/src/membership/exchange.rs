@@ -21,7 +21,7 @@ impl Membership {
             return;
         }
         self.heard(now, out);
-        let mut news = false;
+        let (mut news, mut disputed) = (false, false);
         for record in records {
             // Most records of a comparison are known, and within one process they are the very same.
             if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
@@ -29,6 +29,8 @@ impl Membership {
             }
             if self.believes(now, Some(from), record, out) {
                 news |= self.learn(now, Some(from), record, out);
+            } else {
+                disputed = true;
             }
             if self.phase == Phase::Stopped {
                 return;
@@ -38,9 +40,9 @@ impl Membership {
         if agrees {
             self.agreed = digest;
         }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Polls go to all
-        // members while views differ anyway.
-        let differs = digest.is_some() && !agrees && !news && !message.is_poll();
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Nor would a comparison
+        // say more of what is in dispute. Polls go to all members while views differ anyway.
+        let differs = digest.is_some() && !agrees && !news && !disputed && !message.is_poll();
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
             Message::PingAck { sequence, .. } => self.acknowledged(now, from, sequence, out),

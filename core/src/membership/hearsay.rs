@@ -11,9 +11,8 @@
 //! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
 //!
 //! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
-//! tells it who accuses it. A member
-//! that lives so refutes, and who condemned an earlier version by itself is told of the later one by all others, and
-//! takes the verdict back. An earlier version never brings anybody back.
+//! tells it who accuses it. A member that lives so refutes, and who condemned an earlier version by itself is told of
+//! the later one by all others, and takes the verdict back. An earlier version never brings anybody back.
 //!
 //! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
 //! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it up

@@ -139,6 +139,18 @@ fn a_death_that_one_member_claims_is_not_believed_and_the_accused_is_told_and_as
 }
 
 #[test]
+fn what_is_in_dispute_is_no_reason_to_compare_tables() {
+    let mut node = among_four();
+    let compares =
+        |node: &Node| node.sent().into_iter().filter(|(_, message)| matches!(message, Message::Compare { .. })).count();
+    let digest = TableDigest::new(7);
+    node.receive(10, B, Message::Gossip { updates: shared([dead(C, B)]), digest });
+    assert_eq!(compares(&node), 0);
+    node.receive(20, B, Message::Gossip { updates: vec![], digest });
+    assert_eq!(compares(&node), 1, "but a lasting difference is");
+}
+
+#[test]
 fn a_death_that_two_members_claim_is_believed_and_one_that_one_claims_twice_is_not() {
     let mut node = among_four();
     node.gossip(10, B, vec![dead(C, B)]);
