@@ -63,6 +63,11 @@ pub enum ClusterEvent {
         /// On this node's clock.
         observed_at: Timestamp,
     },
+    /// A member that was held for dead lives, as others say and have shown: it is a member again.
+    VerdictWithdrawn {
+        /// Who.
+        member: MemberId,
+    },
     /// A member has become suspect: why. [`ClusterContext::explain`](crate::ClusterContext::explain) says more.
     MemberSuspected {
         /// Who.

@@ -10,6 +10,9 @@
 //! - Who is *gone for sure* is released at once, and counts on no side: who has left, who was declared dead by an
 //!   operator, whose address belongs to another process now, and who is dead while its host answers that nobody listens
 //!   there.
+//! - A member whose verdict was withdrawn ([`Event::VerdictWithdrawn`](crate::membership::Event::VerdictWithdrawn))
+//!   counts again, also if it was released meanwhile: it has served all the time, as the others saw it, and so its keys
+//!   were in two hands from the release to the withdrawal.
 //! - It decides nothing about members that are suspected and refute, nor about members that only this node cannot
 //!   reach.
 //!
@@ -332,6 +335,11 @@ impl Downing {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
             } else if standing == Standing::Suspect {
                 peer.vouched = false;
+            }
+            // The verdict was withdrawn: whatever was decided about it, it counts again.
+            if peer.standing == Standing::Dead && matches!(standing, Standing::Up | Standing::Suspect) {
+                (peer.inherited, peer.refused) = (None, false);
+                self.released.remove(&id);
             }
             // Whose successor is dead too has still ended.
             if (peer.standing, standing) != (Standing::Gone, Standing::Dead) {

@@ -3,17 +3,20 @@
 //! # What it guarantees, and what not
 //! - While the network is connected, all tables become equal some time after the last change, whatever was lost,
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
-//! - A member that is dead or removed never comes back under its id while that is remembered: `quarantine_ttl` plus
+//! - No old news bring back a member that is dead or removed while that is remembered: `quarantine_ttl` plus
 //!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
+//!   Only a verdict that stands alone is withdrawn ([`Event::VerdictWithdrawn`]): when two members say that the condemned
+//!   has written a later version since.
 //! - A member is declared dead only after a suspicion that it had time to refute, because its host refused connections
 //!   of two members, by the decision of an operator, or because another process runs at its address. A failed send kills
 //!   nobody. A node that was stalled gives the others
-//!   the time that it missed.
-//! - A dead member is only sent, when it speaks and now and then, that it is dead, and then stops ([`Event::Evicted`]). Two sides of a partition
+//!   the time that it missed. From others it is believed when this node does not reach the member itself, or when two say it.
+//! - A dead member is only sent, when it speaks and now and then, that it is dead, and stops when it hears so of two, or
+//!   of the only one who could say it ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
 //!   should go on serving in between is decided by [`downing`](crate::downing).
-//! - A member that lies cannot make another one leave, move, or run out of incarnations. It can have another one
-//!   suspected, which that one refutes, and declare it dead, which is final: what it can do is bounded, not prevented.
+//! - A member that lies cannot make another one leave, move, run out of incarnations or die, as long as the others reach
+//!   that one. It can have another one suspected or called dead, which that one refutes. Two that lie can kill.
 //! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
 //!   the network is likelier to be the cause.
 //!
@@ -28,6 +31,7 @@
 //!                         Suspect <─────────────┴──────────────────┘                                  │
 //!                            │ suspicion timeout                                                      │
 //!                            └──────────────────────────────────> Dead ───────────────────────────────┘
+//!   Dead ──> Up, or what it was: a verdict that stood alone is withdrawn
 //! ```
 //! A joiner asks all seeds. Who accepts registers it as joining and pings it at once; the ping proves that members reach
 //! it, and the joiner writes itself up. So a join takes one round trip.
@@ -37,8 +41,9 @@
 //! Section 3.1 for indirect probes. Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788): local health, suspicions
 //! that confirmations shorten, and suspects that are told. hashicorp/memberlist for the scaling of timeouts and
 //! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
-//! some of those who hear of a suspicion check it at once; death is final for an id instead of refutable,
-//! because an id lives as long as its process; the stage of a member is ordered before its incarnation; full exchanges
+//! some of those who hear of a suspicion check it at once; no record refutes a death, because an id lives as long as its
+//! process, and what two members have believed is no error of one; the word of one member about the life or death of a
+//! third is checked; the stage of a member is ordered before its incarnation; full exchanges
 //! happen when digests differ instead of periodically.
 //!
 //! # How it is driven
@@ -69,6 +74,7 @@ mod exchange;
 mod explanation;
 mod failure_detector;
 mod health;
+mod hearsay;
 mod join;
 mod knowledge;
 mod leave;
@@ -82,6 +88,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod voices;
 mod wire;
 
 use alloc::collections::BTreeMap;
@@ -114,6 +121,7 @@ use doubt::Doubt;
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;
+use hearsay::Hearsay;
 use join::{Contacts, Joining};
 use refusals::Refusals;
 use returning::Returning;
@@ -177,6 +185,7 @@ pub struct Membership {
     last_heard: Timestamp,
     /// Departures that are known from others alone.
     doubts: BTreeMap<MemberId, Doubt>,
+    hearsay: Hearsay,
     chronicle: Chronicle,
     stats: Stats,
     news: Dissemination,
@@ -208,6 +217,7 @@ impl Membership {
             isolated: false,
             last_heard: Timestamp::ZERO,
             doubts: BTreeMap::new(),
+            hearsay: Hearsay::default(),
             chronicle: Chronicle::default(),
             stats: Stats::default(),
             news: Dissemination::default(),
@@ -353,6 +363,8 @@ impl Membership {
         assert!(self.refusals.members().all(is_living), "only the living are refused");
         let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
         assert!(self.doubts.keys().all(doubted), "every doubt ends");
+        assert!(self.hearsay.accused().all(is_living), "only the living are said to be dead");
+        assert!(self.hearsay.missed().all(|id| self.table.reason(id).is_some()), "only the dead are said to live");
         let due = |task| self.agenda.deadline(task).is_some();
         let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
         assert!(self.detector.waiting().all(timed), "every probe ends");
@@ -469,6 +481,7 @@ impl Membership {
         self.agenda.clear();
         self.suspicions.clear();
         self.doubts.clear();
+        self.hearsay = Hearsay::default();
         self.news = Dissemination::default();
     }
 }

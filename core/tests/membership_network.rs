@@ -258,6 +258,39 @@ fn a_process_that_stood_still_for_a_moment_accuses_nobody_to_death() {
     assert!(network.is_converged() && network.all_up());
 }
 
+// proves MG-3.3
+#[test]
+fn a_member_that_one_alone_declares_dead_refutes_and_the_verdict_is_withdrawn() {
+    for seed in 1..=20 {
+        for count in [3, 5] {
+            let mut network = seeded_cluster(seed, count);
+            network.input(1, Input::Down { member: id(3) });
+            assert_eq!(network.sees(1, 3), Some(Dead));
+            let agreed = |network: &Network| network.is_converged() && network.all_see(3, Some(Up));
+            assert!(network.run_until(SECOND, agreed), "{network:?}");
+            let withdrawn = |event: &Event| matches!(event, Event::VerdictWithdrawn { .. });
+            assert_eq!(network.count(withdrawn), 1);
+            assert_eq!(network.count(|event| matches!(event, Event::Quarantined { .. })), 1, "by the one");
+            assert_eq!(network.live().count(), usize::try_from(count).unwrap());
+        }
+    }
+}
+
+// proves MG-2.2
+#[test]
+fn a_member_that_two_declare_dead_soon_after_each_other_stops_and_is_dead_for_all() {
+    for seed in 1..=20 {
+        let mut network = seeded_cluster(seed, 5);
+        network.input(1, Input::Down { member: id(3) });
+        network.run(Duration::from_millis(500));
+        network.input(2, Input::Down { member: id(3) });
+        assert!(network.run_until(SECOND / 10, |network| network.phase(3) == Phase::Stopped), "{network:?}");
+        assert!(matches!(network.events(3).last(), Some(Event::Evicted { .. })));
+        network.run(5 * SECOND);
+        assert!(network.is_converged() && network.sees(4, 3) != Some(Up), "{network:?}");
+    }
+}
+
 #[test]
 fn memory_of_those_who_come_and_go_is_bounded() {
     let mut network = cluster(2);

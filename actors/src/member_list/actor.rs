@@ -308,6 +308,10 @@ impl MemberListState {
                 true
             }
             Event::QuarantineEnded { .. } => true,
+            Event::VerdictWithdrawn { member, .. } => {
+                node.events.publish(ClusterEvent::VerdictWithdrawn { member });
+                true
+            }
             Event::Suspected { member, by, evidence, .. } => {
                 node.events.publish(ClusterEvent::MemberSuspected { member, by, evidence });
                 false

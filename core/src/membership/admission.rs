@@ -83,8 +83,9 @@ impl Membership {
         for old in self.table.living_at(&joiner.member().address) {
             self.supersede(now, old, joiner.id(), out);
         }
-        self.learn(now, &joiner, out);
-        let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed);
+        self.learn(now, Some(joiner.id()), &joiner, out);
+        let is_told = |record: &&Arc<Record>| self.hearsay.is_told(record.id());
+        let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed).filter(is_told);
         JoinAnswer::Accepted { records: known.cloned().collect() }
     }
 }

@@ -129,7 +129,7 @@ impl Membership {
             self.agreed = Some(self.table.digest());
             return;
         }
-        for record in self.table.records() {
+        for record in self.table.records().filter(|record| self.hearsay.is_told(record.id())) {
             if let Some(bucket) = held.get_mut(&bucket(record.id(), count)) {
                 bucket.push(Arc::clone(record));
             }
@@ -163,7 +163,8 @@ impl Membership {
             Some(known) => !Arc::ptr_eq(known, record) && known != record,
             None => record.status() != MemberStatus::Removed,
         };
-        let lacking = self.table.records().filter(|record| complete.contain(record.id())).filter(lacks);
+        let told = self.table.records().filter(|record| self.hearsay.is_told(record.id()));
+        let lacking = told.filter(|record| complete.contain(record.id())).filter(lacks);
         let lacking: Vec<_> = lacking.cloned().collect();
         for records in lacking.chunks(self.most_records()) {
             self.send(to, Message::Sync { records: records.to_vec(), complete: Buckets::default() }, out);

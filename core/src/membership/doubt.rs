@@ -9,7 +9,7 @@
 //! | another address | never: an id lives as long as its process, and stays where it is |
 //! | that it leaves or has left | when it does not answer a ping, or says so itself |
 //! | that it is suspect | yes: the member refutes |
-//! | that it is dead | yes: death is final, and there may be no second witness. A member that lies can kill |
+//! | that it is dead, or that a dead one lives | see [`hearsay`](super::hearsay) |
 
 use alloc::sync::Arc;
 
@@ -58,9 +58,23 @@ impl Membership {
             out.event(Event::TransitionRefused { member: id, from, to, reason });
             return false;
         }
+        if id == self.me().id() {
+            return true;
+        }
+        if known.is_terminal() {
+            let ended = record.is_terminal();
+            if ended {
+                self.inherit(now, from, id, false);
+            } else {
+                self.hear_of_dead(now, from, record, out);
+            }
+            return ended;
+        }
+        if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
+            return self.believes_death(now, from, record, out);
+        }
         let departs = record.stage() >= Stage::Leaving && known.stage() < Stage::Leaving;
-        let dead = record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect);
-        if !departs || from == Some(id) || id == self.me().id() || known.is_terminal() || dead {
+        if !departs || from == Some(id) {
             return true;
         }
         self.doubt(now, record, out);
@@ -85,7 +99,7 @@ impl Membership {
     pub(super) fn undenied(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
         self.agenda.cancel(Task::Doubt(member));
         let doubt = self.doubts.remove(&member);
-        doubt.map(|doubt| self.learn(now, &doubt.record, out)).is_some()
+        doubt.map(|doubt| self.learn(now, None, &doubt.record, out)).is_some()
     }
 
     fn doubt(&mut self, now: Timestamp, record: &Arc<Record>, out: &mut Outbox) {

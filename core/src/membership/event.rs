@@ -39,7 +39,17 @@ pub enum Event {
         /// Until when it is listed.
         until: Timestamp,
     },
-    /// The quarantine is over; the id is still remembered as removed for a while.
+    /// Two members, perhaps itself among them, have said that a member lives, in a later version than the one that this
+    /// node held for dead: its verdict stood alone, and the member is one again.
+    VerdictWithdrawn {
+        /// Who.
+        member: MemberId,
+        /// The version that shows that it lives.
+        incarnation: Incarnation,
+        /// When.
+        observed_at: Timestamp,
+    },
+    /// The quarantine is over; unless the verdict was withdrawn, the id is still remembered as removed for a while.
     QuarantineEnded {
         /// Who.
         member: Member,
@@ -107,7 +117,8 @@ pub enum Event {
         /// Who sent it.
         member: MemberId,
     },
-    /// This node has learned that the cluster holds it for dead; the machine has stopped. Only a new start under a new
+    /// This node has learned, from two members or the only one that could say it, that they hold it for dead; the machine
+    /// has stopped. Only a new start under a new
     /// id leads back.
     Evicted {
         /// Who declared it, as far as known.
@@ -182,7 +193,7 @@ pub struct Quarantine {
 /// Why a transition was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// Dead and removed are final for an id.
+    /// Dead and removed are final for an id, unless a second member denies the verdict.
     Final,
     /// A member never goes back to an earlier stage.
     Backward,

@@ -10,24 +10,27 @@ use rand::seq::SliceRandom;
 use super::dissemination::Dissemination;
 use super::failure_detector::Relay;
 use super::record::Record;
+use super::verdict::tell_the_dead;
 use super::{Effect, Event, Evidence, Membership, Message, Outbox, Phase, ProbeSequence, Task};
 use crate::{MemberStatus, Timestamp};
 
 impl Membership {
     pub(super) fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
         let (records, digest) = message.contents();
-        if !self.hears(from, &message, records, out) {
+        if !self.hears(now, from, &message, records, out) {
             return;
         }
         self.heard(now, out);
-        let mut news = false;
+        let (mut news, mut disputed) = (false, false);
         for record in records {
             // Most records of a comparison are known, and within one process they are the very same.
             if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
                 continue;
             }
             if self.believes(now, Some(from), record, out) {
-                news |= self.learn(now, record, out);
+                news |= self.learn(now, Some(from), record, out);
+            } else {
+                disputed = true;
             }
             if self.phase == Phase::Stopped {
                 return;
@@ -37,9 +40,9 @@ impl Membership {
         if agrees {
             self.agreed = digest;
         }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Polls go to all
-        // members while views differ anyway.
-        let differs = digest.is_some() && !agrees && !news && !message.is_poll();
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Nor would a comparison
+        // say more of what is in dispute. Polls go to all members while views differ anyway.
+        let differs = digest.is_some() && !agrees && !news && !disputed && !message.is_poll();
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
             Message::PingAck { sequence, .. } => self.acknowledged(now, from, sequence, out),
@@ -61,7 +64,23 @@ impl Membership {
     /// Whether anything of the message may be believed. Its sender is a living member or introduces itself. Nothing is
     /// learned from the dead: they are told, when they ask for an answer, so that two nodes that hold each other for
     /// dead do not go on for ever.
-    fn hears(&self, from: MemberId, message: &Message, records: &[Arc<Record>], out: &mut Outbox) -> bool {
+    ///
+    /// But that it lives, in a later version than the condemned one, the dead may say themselves: see
+    /// [`hearsay`](super::hearsay).
+    fn hears(
+        &mut self,
+        now: Timestamp,
+        from: MemberId,
+        message: &Message,
+        records: &[Arc<Record>],
+        out: &mut Outbox,
+    ) -> bool {
+        self.hear_inherited(now, from, out);
+        if self.reason(from).is_some()
+            && let Some(own) = records.iter().find(|record| record.id() == from)
+        {
+            self.believes(now, Some(from), own, out);
+        }
         let Some(known) = self.table.get(from) else {
             let introduces = |record: &Arc<Record>| record.id() == from && !record.is_terminal();
             let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
@@ -71,8 +90,7 @@ impl Membership {
             return introduced;
         };
         if known.is_terminal() && matches!(message, Message::Ping { .. }) {
-            let message = Message::Gossip { updates: [Arc::clone(known)].into(), digest: self.table.digest() };
-            out.effect(Effect::Send { to: from, address: known.member().address.clone(), message });
+            tell_the_dead(known, self.table.digest(), out);
         }
         from != self.me().id() && !known.is_terminal()
     }
@@ -93,6 +111,15 @@ impl Membership {
         // Unless those others are gone: who does not answer may not know who asks.
         let silent = self.status(to) == Some(MemberStatus::Suspect);
         let introduce = silent || self.agreed != Some(self.table.digest());
+        self.ping_with(to, sequence, introduce, out);
+    }
+
+    /// A ping that says who asks, in its latest version.
+    pub(super) fn introduce(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+        self.ping_with(to, sequence, true, out);
+    }
+
+    fn ping_with(&mut self, to: MemberId, sequence: ProbeSequence, introduce: bool, out: &mut Outbox) {
         let updates = self.updates_for(to, introduce);
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
     }
@@ -149,10 +176,13 @@ impl Membership {
         if introduce {
             ids.push(self.me().id());
         }
-        let room = self.config.max_updates_per_message.saturating_sub(ids.len());
+        let accusation = self.accusation_of(to);
+        let taken = ids.len() + usize::from(accusation.is_some());
+        let room = self.config.max_updates_per_message.saturating_sub(taken);
         let retransmits = self.config.retransmits(self.table.size());
         let picked = self.news.pick(room, retransmits, &ids);
-        ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned().collect()
+        let known = ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned();
+        accusation.into_iter().chain(known).collect()
     }
 
     /// To living members only.

@@ -209,6 +209,11 @@ impl FailureDetector {
         self.probes.remove(&sequence)
     }
 
+    /// Whether a probe of this member waits for its answer.
+    pub(super) fn is_probing(&self, member: MemberId) -> bool {
+        self.probes.values().any(|probe| probe.member == member)
+    }
+
     /// Whether others are trying to reach this member for this node.
     pub(super) fn is_asking(&self, member: MemberId) -> bool {
         self.probes.values().any(|probe| probe.member == member && probe.indirect)

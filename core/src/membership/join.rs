@@ -261,7 +261,7 @@ impl Membership {
     fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
         for record in records {
             if self.believes(now, None, record, out) {
-                self.learn(now, record, out);
+                self.learn(now, None, record, out);
             }
             if self.phase == Phase::Stopped {
                 return;

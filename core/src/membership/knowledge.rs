@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use gristmill_messages::MemberId;
+use gristmill_messages::{Incarnation, MemberId};
 use rand::RngExt;
 
 use super::dissemination::Urgency;
@@ -15,8 +15,8 @@ use crate::{MemberStatus, Timestamp};
 /// How this node came to know something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// From another.
-    Heard,
+    /// From another: whose message it was in.
+    Heard(Option<MemberId>),
     /// It accuses by itself.
     Accused(Evidence),
     /// It has decided.
@@ -28,9 +28,19 @@ pub(super) enum Source {
 const HASTENED_BY: usize = 6;
 
 impl Membership {
-    /// Takes over what a record says better than the table; whether it was news.
-    pub(super) fn learn(&mut self, now: Timestamp, record: &Arc<Record>, out: &mut Outbox) -> bool {
-        self.learn_from(now, record, Source::Heard, out)
+    /// Takes over what a record, said by `from`, says better than the table; whether it was news.
+    pub(super) fn learn(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+        out: &mut Outbox,
+    ) -> bool {
+        if record.id() == self.me().id() {
+            self.hear_of_me(now, from, record, out)
+        } else {
+            self.learn_from(now, record, Source::Heard(from), out)
+        }
     }
 
     pub(super) fn learn_from(
@@ -40,9 +50,7 @@ impl Membership {
         source: Source,
         out: &mut Outbox,
     ) -> bool {
-        if record.id() == self.me().id() {
-            return self.hear_of_me(now, record, out);
-        }
+        debug_assert_ne!(record.id(), self.me().id(), "this node writes its record, nobody else");
         let merged = self.table.merge(record);
         let (id, from, to) = (record.id(), merged.from, merged.to);
         if let Some(reason) = merged.refused {
@@ -52,7 +60,9 @@ impl Membership {
             return false;
         }
         // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
-        if self.phase != Phase::Joining && merged.weightier {
+        let inherited = from.is_none() && to == MemberStatus::Dead;
+        let is_told = !inherited && self.hearsay.is_told(id);
+        if self.phase != Phase::Joining && merged.weightier && is_told {
             let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
             // One more accuser of a suspect only hastens: it is told in one round, and new statuses in many.
             let most = self.config.retransmits(self.table.size());
@@ -77,7 +87,7 @@ impl Membership {
             MemberStatus::Suspect => {
                 if changed || merged.rewritten {
                     self.agenda.cancel(Task::Suspicion(id));
-                    self.suspicions.insert(id, Suspicion { started: now });
+                    self.suspicions.insert(id, Suspicion { started: now, mine: false });
                     self.chronicle.begin(id);
                     self.breaker.note_begun(now, &self.config);
                 }
@@ -89,9 +99,14 @@ impl Membership {
                     let by = record.asserted_by();
                     let reason = match source {
                         Source::Judged(reason) => reason,
-                        Source::Heard | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
+                        Source::Heard(_) | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
                     };
                     self.table.set_reason(id, reason);
+                    if let Source::Heard(by) = source
+                        && inherited
+                    {
+                        self.inherit(now, by, id, true);
+                    }
                     self.chronicle.ended(id, SuspicionOutcome::Dead { by, reason, at: now });
                 }
             }
@@ -129,7 +144,7 @@ impl Membership {
             self.review_evictions(now, out);
             let others = u32::try_from(self.table.size()).unwrap_or(u32::MAX);
             let share = u32::try_from(HASTENED_BY).unwrap_or(u32::MAX).min(others);
-            if source == Source::Heard && self.rng.random_ratio(share, others) {
+            if matches!(source, Source::Heard(_)) && self.rng.random_ratio(share, others) {
                 self.detector.hasten(id);
             }
         }
@@ -146,6 +161,7 @@ impl Membership {
         }
         self.refusals.forget(member);
         self.doubts.remove(&member);
+        self.hearsay.forget(member);
         self.agenda.cancel(Task::Doubt(member));
         self.suspicions.remove(&member);
         self.agenda.cancel(Task::Suspicion(member));
@@ -179,16 +195,25 @@ impl Membership {
         }
     }
 
-    /// What others say of this node: a suspicion is refuted, a death is final.
-    fn hear_of_me(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
+    /// What others say of this node: a suspicion is refuted, and a death too until it is believed.
+    fn hear_of_me(&mut self, now: Timestamp, from: Option<MemberId>, record: &Record, out: &mut Outbox) -> bool {
         let me = self.me();
         let mut heard = me.clone();
         if me.stage() == Stage::Removed || !heard.merge(record) {
             return false;
         }
         if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
-            self.evicted(now, &heard, out);
-            return true;
+            if self.believes_own_death(now, from) {
+                self.evicted(now, &heard, out);
+                return true;
+            }
+            // Against an earlier version it is refuted already.
+            let refutes = record.incarnation() >= self.me().incarnation();
+            if refutes {
+                self.refute(now, record.incarnation(), out);
+            }
+            self.ask_about_me(now, from, out);
+            return refutes;
         }
         // A stage that this node did not write: a lie, or its id is used by somebody else too.
         if heard.stage() > me.stage().max(Stage::Up) {
@@ -196,17 +221,27 @@ impl Membership {
             out.event(Event::TransitionRefused { member, from, to, reason: Refusal::Forged });
             return false;
         }
-        let suspected = heard.status() == MemberStatus::Suspect;
-        let stage = me.stage();
-        self.write_me(Record::new(me.member().clone(), heard.incarnation().next(), stage));
-        if suspected {
-            // Others did not hear this node: it may be its own fault.
-            self.health.worsen(1);
-            self.stats.refuted_by_me += 1;
-            let incarnation = self.me().incarnation();
-            out.event(Event::SuspicionRefuted { member: self.me().id(), incarnation, observed_at: now });
+        if heard.status() == MemberStatus::Suspect {
+            self.refute(now, heard.incarnation(), out);
+        } else {
+            self.write_after(heard.incarnation());
         }
         true
+    }
+
+    /// Writes a version later than the one that is accused.
+    fn refute(&mut self, now: Timestamp, accused: Incarnation, out: &mut Outbox) {
+        self.write_after(accused);
+        // Others did not hear this node: it may be its own fault.
+        self.health.worsen(1);
+        self.stats.refuted_by_me += 1;
+        let incarnation = self.me().incarnation();
+        out.event(Event::SuspicionRefuted { member: self.me().id(), incarnation, observed_at: now });
+    }
+
+    fn write_after(&mut self, incarnation: Incarnation) {
+        let me = self.me();
+        self.write_me(Record::new(me.member().clone(), incarnation.next(), me.stage()));
     }
 
     /// This node enters another stage of its life, and says so.
@@ -216,8 +251,13 @@ impl Membership {
         self.tell(now, self.me().id(), Some(from), self.me().status(), out);
     }
 
+    /// What is known of this member is news to all.
+    pub(super) fn spread(&mut self, member: MemberId) {
+        self.news.enqueue(member, Urgency::First);
+    }
+
     fn write_me(&mut self, me: Record) {
-        self.news.enqueue(me.id(), Urgency::First);
+        self.spread(me.id());
         self.table.write_me(me);
     }
 

@@ -95,7 +95,8 @@ pub enum Input {
         /// Who is there.
         by: MemberId,
     },
-    /// Declare this member dead, as decided outside: by an operator or a downing strategy.
+    /// Declare this member dead, as decided outside: by an operator or a downing strategy. To others it is the word of
+    /// one member: who answers them is dead for all only when a second one is told the same within ten probe intervals.
     Down {
         /// Whom.
         member: MemberId,

@@ -37,7 +37,8 @@ impl From<Stage> for MemberStatus {
 pub enum Verdict {
     /// Does not answer. Holds against one incarnation: a higher one refutes it.
     Suspect,
-    /// Is dead, whatever its incarnation. Nothing refutes it.
+    /// Is dead, whatever its incarnation. No record refutes it; a machine may withdraw it, see
+    /// [`Event::VerdictWithdrawn`](super::Event::VerdictWithdrawn).
     Dead,
     /// Was dead, and its quarantine is over.
     Removed,
@@ -197,7 +198,7 @@ impl Record {
         }
     }
 
-    /// Whether it is dead or gone: final for this id.
+    /// Whether it is dead or gone: no record of this id changes that.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self.status(), MemberStatus::Dead | MemberStatus::Removed)

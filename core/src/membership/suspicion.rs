@@ -13,6 +13,8 @@ use crate::Timestamp;
 pub(super) struct Suspicion {
     /// Since when this node knows of it, less the time that it did not live through.
     pub(super) started: Timestamp,
+    /// Whether this node accuses for what it has seen itself.
+    pub(super) mine: bool,
 }
 
 impl Suspicion {

@@ -12,7 +12,7 @@ use super::record::{Record, Verdict};
 use super::suspicion::Suspicion;
 use super::{
     Effect, Event, Evidence, Membership, Message, Outbox, Phase, PingOutcome, ProbeSequence, QuarantineReason, Refusal,
-    Task,
+    TableDigest, Task,
 };
 use crate::{MemberStatus, Timestamp};
 
@@ -41,11 +41,22 @@ impl Membership {
             |place| table.at(place).and_then(living),
         );
         if let Some(member) = next {
-            let sequence = self.detector.start(now, member);
-            self.stats.probes += 1;
-            self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.health.scale(self.config.probe_timeout));
-            self.ping(member, sequence, out);
+            self.start_probe(now, member, out);
         }
+    }
+
+    /// Probes a member now, unless it is being probed.
+    pub(super) fn probe_now(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        if !self.detector.is_probing(member) {
+            self.start_probe(now, member, out);
+        }
+    }
+
+    fn start_probe(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        let sequence = self.detector.start(now, member);
+        self.stats.probes += 1;
+        self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.health.scale(self.config.probe_timeout));
+        self.ping(member, sequence, out);
     }
 
     /// The member has not answered: perhaps it answers others.
@@ -145,7 +156,7 @@ impl Membership {
     pub(super) fn report(&mut self, relay: Relay, outcome: PingOutcome, out: &mut Outbox) {
         let Relay { target, origin, sequence } = relay;
         let mut updates = self.updates_for(origin, false);
-        let ended = self.table.get(target).filter(|record| record.is_terminal());
+        let ended = self.table.get(target).filter(|record| record.is_terminal() && self.hearsay.is_told(target));
         if let Some(record) = ended
             && updates.iter().all(|update| update.id() != target)
         {
@@ -194,6 +205,10 @@ impl Membership {
             let suspect = Arc::new(record.claimed(Verdict::Suspect, self.me().id()));
             self.learn_from(now, &suspect, Source::Accused(evidence), out);
         }
+        if let Some(suspicion) = self.suspicions.get_mut(&member) {
+            suspicion.mine = true;
+            self.weigh_hearsay(now, member, out);
+        }
     }
 
     /// Sets the end of a suspicion by what is known of it; it only ever comes nearer.
@@ -233,13 +248,20 @@ impl Membership {
         }
     }
 
+    /// As decided outside. The member may live and answer others, so it is told at once.
     pub(super) fn down(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         let from = self.status(member);
         let reason = match from {
             _ if member == self.me().id() => Refusal::Oneself,
             None => Refusal::UnknownMember,
             Some(MemberStatus::Dead | MemberStatus::Removed) => Refusal::Final,
-            Some(_) => return self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out),
+            Some(_) => {
+                self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out);
+                if let Some(record) = self.table.get(member) {
+                    tell_the_dead(record, self.table.digest(), out);
+                }
+                return;
+            }
         };
         out.event(Event::TransitionRefused { member, from, to: MemberStatus::Dead, reason });
     }
@@ -249,7 +271,7 @@ impl Membership {
         match self.table.get(member) {
             Some(record) if record.status() == MemberStatus::Dead => {
                 let removed = Arc::new(record.claimed(Verdict::Removed, self.me().id()));
-                self.learn(now, &removed, out);
+                self.learn(now, None, &removed, out);
             }
             Some(_) => {
                 self.news.remove(member);
@@ -304,7 +326,7 @@ impl Membership {
             let suspects: Vec<_> = self.suspicions.keys().copied().collect();
             for suspect in suspects {
                 self.agenda.cancel(Task::Suspicion(suspect));
-                self.suspicions.insert(suspect, Suspicion { started: now });
+                self.suspicions.insert(suspect, Suspicion { started: now, mine: false });
                 self.time_suspicion(suspect);
                 self.detector.hasten(suspect);
             }
@@ -318,9 +340,14 @@ impl Membership {
     /// It may live, cut off from the news: then it stops, or begins anew.
     fn tell_a_dead_one(&mut self, out: &mut Outbox) {
         let chosen = self.rng.random_range(0..self.table.dead_count());
-        if let Some((record, _)) = self.table.dead().nth(chosen) {
-            let message = Message::Gossip { updates: [Arc::clone(record)].into(), digest: self.table.digest() };
-            out.effect(Effect::Send { to: record.id(), address: record.member().address.clone(), message });
+        if let Some((record, _)) = self.table.dead().nth(chosen).filter(|(dead, _)| self.hearsay.is_told(dead.id())) {
+            tell_the_dead(record, self.table.digest(), out);
         }
     }
+}
+
+/// Says to a dead member that it is.
+pub(super) fn tell_the_dead(dead: &Arc<Record>, digest: TableDigest, out: &mut Outbox) {
+    let message = Message::Gossip { updates: [Arc::clone(dead)].into(), digest };
+    out.effect(Effect::Send { to: dead.id(), address: dead.member().address.clone(), message });
 }

@@ -1,5 +1,6 @@
 //! The clockwork: one queue, one thread, every process of the cluster.
 
+mod judgement;
 mod partition;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,7 @@ use std::time::Duration;
 
 use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
-    Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, QuarantineReason, Record,
-    Stage, TimerEpoch,
+    Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, Record, Stage, TimerEpoch,
 };
 use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
@@ -743,8 +743,9 @@ impl Simulation {
             Event::StatusChanged { member, from, to, .. } => {
                 if let Some(subject) = self.process_of(member.id) {
                     let observation = Observation { at: self.now, observer: id, subject, from: *from, to: *to };
-                    self.checker.observed(&observation);
+                    self.checker.observed(&observation, self.version_of(id, member.id));
                     self.history.observed(observation, self.processes[subject.index()].node.is_some());
+                    self.check_end(&observation);
                 }
             }
             Event::Quarantined { member, reason, .. } => {
@@ -758,32 +759,12 @@ impl Simulation {
             Event::EvictionsHalted { .. } => self.history.halted += 1,
             Event::Isolated { .. } => self.history.isolated += 1,
             Event::Joined => self.history.joined(id, self.now),
-            Event::Evicted { .. } => *end = Some(End::Evicted),
+            Event::Evicted { .. } => {
+                self.check_eviction(id);
+                *end = Some(End::Evicted);
+            }
             Event::Left => *end = Some(End::Left),
             _ => {}
-        }
-    }
-
-    /// A process holds another for dead; by itself, or because it was told.
-    fn buried(&mut self, observer: ProcessId, subject: ProcessId, reason: QuarantineReason) {
-        if matches!(reason, QuarantineReason::Declared { .. }) || !self.is_running(subject) {
-            return;
-        }
-        let (here, there) = (self.processes[observer.index()].host, self.processes[subject.index()].host);
-        let since = self.healthy_since(here).max(self.healthy_since(there));
-        self.history.falsely_declared(subject, self.now);
-        // Who was buried itself is about to learn it: its word counts for nothing any more.
-        if self.history.lives[observer.index()].buried.is_some() {
-            return;
-        }
-        let calm = self.now.since(since);
-        let timing = &self.config.membership;
-        let spread = (self.hosts.len() as f64).log10().max(1.0);
-        if calm > timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0) {
-            let (observer, subject) = (self.name(observer), self.name(subject));
-            let rule =
-                || format!("{observer} declares {subject} dead ({reason}), which runs and was well for {calm:?}");
-            self.checker.accuracy(self.now, rule);
         }
     }
 

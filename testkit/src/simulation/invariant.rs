@@ -4,10 +4,12 @@
 //! | --- | --- | --- |
 //! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
 //! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
+//! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
-//! | M6 | who is dead or gone never lives again in a view that remembers it | at every change of a view |
+//! | M6 | who is dead lives again in a view that remembers it only by a version that it wrote after the one that this view condemned, unless this view never held it for living, and who is gone never | at every change of a view |
 //! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
+//! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all has been as well as for M4 since, and the condemned is a member for as long and holds its judge for living | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use gristmill_core::membership::Config;
 use gristmill_core::{MemberStatus, Timestamp};
+use gristmill_messages::Incarnation;
 
 use super::engine::Simulation;
 use super::history::{Observation, ProcessId};
@@ -57,6 +60,8 @@ pub(crate) struct Checker {
     violation: Option<Violation>,
     /// Observers and whom they have known to be gone, and until when they must remember it.
     gone: BTreeMap<(ProcessId, ProcessId), Timestamp>,
+    /// Observers and whom they hold for dead having held them for living, in which version.
+    condemned: BTreeMap<(ProcessId, ProcessId), Incarnation>,
     /// How long it is remembered that one has left.
     memory: Duration,
     /// How long it is remembered that one is dead.
@@ -90,17 +95,39 @@ impl Checker {
         }
     }
 
+    /// M3.
+    pub(crate) fn hearsay(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        if self.checks.accuracy {
+            self.broken(at, "M3", what);
+        }
+    }
+
+    /// M7.
+    pub(crate) fn unsettled(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
+        if self.checks.accuracy {
+            self.broken(at, "M7", what);
+        }
+    }
+
     /// P2.
     pub(crate) fn split(&mut self, at: Timestamp, what: impl FnOnce() -> String) {
         self.broken(at, "P2", what);
     }
 
-    /// M6. Whose end was forgotten may be believed in again, until it is found out again.
-    pub(crate) fn observed(&mut self, observation: &Observation) {
+    /// M6. Whose end was forgotten may be believed in again, until it is found out again. `version` is the one that the
+    /// observer knows now; that it was written is M2.
+    pub(crate) fn observed(&mut self, observation: &Observation, version: Option<Incarnation>) {
         let Observation { at, observer, subject, from, to } = *observation;
         let is_end = |status: &MemberStatus| matches!(status, MemberStatus::Dead | MemberStatus::Removed);
         let key = (observer, subject);
-        if from.is_some_and(|from| is_end(&from)) && !is_end(&to) {
+        let condemned = self.condemned.remove(&key);
+        if to == MemberStatus::Dead && from.is_some() {
+            self.condemned.extend(version.map(|version| (key, version)));
+        }
+        let withdrawn = from == Some(MemberStatus::Dead) && condemned.is_none_or(|condemned| version > Some(condemned));
+        if withdrawn && !is_end(&to) {
+            self.gone.remove(&key);
+        } else if from.is_some_and(|from| is_end(&from)) && !is_end(&to) {
             self.broken(at, "M6", || format!("{observer} holds {subject} for {to}, no longer for gone"));
         } else if to == MemberStatus::Dead {
             self.gone.insert(key, at + self.memory_of_dead);
@@ -136,7 +163,9 @@ impl Checker {
             if known == Some(belief) {
                 continue;
             }
-            if let Some(known) = known.filter(|known| is_older(belief, known)) {
+            let subject = simulation.process_of(belief.member);
+            let condemned = subject.is_some_and(|subject| self.condemned.contains_key(&(observer, subject)));
+            if let Some(known) = known.filter(|known| is_older(belief, known, condemned)) {
                 self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
             }
             let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
@@ -162,7 +191,10 @@ impl Checker {
     }
 }
 
-fn is_older(belief: &Belief, known: &Belief) -> bool {
+/// `condemned`: no event has taken the verdict back, which M6 looks at.
+fn is_older(belief: &Belief, known: &Belief, condemned: bool) -> bool {
     let is_final = |belief: &Belief| matches!(belief.status, MemberStatus::Dead | MemberStatus::Removed);
-    (belief.stage, belief.incarnation) < (known.stage, known.incarnation) || (is_final(known) && !is_final(belief))
+    let revived = is_final(known) && !is_final(belief);
+    let withdrawn = known.status == MemberStatus::Dead && !condemned;
+    (belief.stage, belief.incarnation) < (known.stage, known.incarnation) || (revived && !withdrawn)
 }

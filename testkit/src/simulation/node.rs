@@ -43,11 +43,15 @@ pub enum Bug {
     GoesBack,
     /// Serves on, on the losing side of a partition.
     NeverFences,
+    /// Believes the first who says that another is dead.
+    BelievesHearsay,
+    /// Stops when the first says that it is dead.
+    StopsAtOneVoice,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -59,7 +63,15 @@ impl Bug {
         Self::SpeaksOfGhosts,
         Self::GoesBack,
         Self::NeverFences,
+        Self::BelievesHearsay,
+        Self::StopsAtOneVoice,
     ];
+
+    /// Whether only what a liar says brings it to light.
+    #[must_use]
+    pub const fn needs_liar(self) -> bool {
+        matches!(self, Self::BelievesHearsay | Self::StopsAtOneVoice)
+    }
 }
 
 /// What a node believes of one member.
@@ -174,7 +186,11 @@ impl Node {
         if let Some(defect) = &mut self.defect {
             defect.mishear(self.machine.me().id(), &mut input);
         }
+        let echo = self.defect.as_ref().and_then(|defect| defect.echo(&self.machine, &input));
         self.machine.handle(now, input, out);
+        if let Some(echo) = echo {
+            self.machine.handle(now, echo, out);
+        }
         if let Some(defect) = &mut self.defect {
             defect.misbehave(now, &mut self.machine, out);
         }
@@ -213,6 +229,23 @@ impl Defect {
             Bug::OutlivesEviction => said.retain(|record| record.id() != me || !record.is_terminal()),
             _ => {}
         }
+    }
+
+    /// The deaths that a message tells of, as if a second member had said the same.
+    fn echo(&self, machine: &Membership, input: &Input) -> Option<Input> {
+        let Input::Received { from, message } = input else { return None };
+        let me = machine.me().id();
+        let is_meant = |record: &&Carried| match self.bug {
+            Bug::BelievesHearsay => record.id() != me,
+            Bug::StopsAtOneVoice => record.id() == me,
+            _ => false,
+        };
+        let updates: Vec<_> =
+            said(message).iter().filter(|record| record.is_terminal()).filter(is_meant).cloned().collect();
+        let others = machine.records().filter(|record| record.id() != me && record.id() != *from);
+        let from =
+            others.filter(|record| !record.is_terminal()).map(Record::id).next().filter(|_| !updates.is_empty())?;
+        Some(Input::Received { from, message: Message::Gossip { updates, digest: machine.digest() } })
     }
 
     fn misbehave(&mut self, now: Timestamp, machine: &mut Membership, out: &mut Out) {
@@ -266,7 +299,11 @@ impl Defect {
                 }
                 true
             }),
-            Bug::NeverRefutes | Bug::OutlivesEviction | Bug::NeverFences => {}
+            Bug::NeverRefutes
+            | Bug::OutlivesEviction
+            | Bug::NeverFences
+            | Bug::BelievesHearsay
+            | Bug::StopsAtOneVoice => {}
         }
     }
 

@@ -8,7 +8,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::fault::{Fault, Schedule};
+use super::fault::{Fault, Lie, Schedule};
 use super::network::Host;
 
 /// A kind of fault that a random schedule may contain.
@@ -113,6 +113,15 @@ pub fn random(seed: u64, most_hosts: usize, config: &Config) -> (usize, Schedule
     }
     schedule.0.sort_by_key(|(at, _)| *at);
     (hosts, schedule)
+}
+
+/// A host that lies for a while, from random numbers of its own: what else happens at this seed stays as it is.
+pub(super) fn lie(seed: u64, hosts: usize, config: &Config) -> (Timestamp, Fault) {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x6c69_6172_0000_0000);
+    let host = Host(u32::try_from(rng.random_range(0..hosts)).unwrap_or(0));
+    let mut units = |from, to| round(config.probe_interval.mul_f64(rng.random_range(from..to)));
+    let (at, lasts) = (Timestamp::new(units(1.0, 40.0)), units(5.0, 40.0));
+    (at, Fault::Lie(host, Lie::Dead, lasts))
 }
 
 /// Hosts beyond the first ones that a random schedule may start.

@@ -14,7 +14,7 @@ use super::history::{End, Life, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
-use super::schedule::{SPARE, random};
+use super::schedule::{SPARE, lie, random};
 
 /// One random history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,13 @@ impl Trial {
     pub fn random(seed: u64, most_hosts: usize) -> Self {
         let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
         Self { seed, hosts, schedule, bug: None, downing: downing::Config::keep_majority() }
+    }
+
+    /// The same with one of the hosts lying for a while: it says that all others are dead.
+    #[must_use]
+    pub fn with_liar(mut self) -> Self {
+        self.schedule.0.push(lie(self.seed, self.hosts, &Self::timing()));
+        self
     }
 
     /// The profile of all trials: the fast one, so that forgetting is part of the history.
@@ -243,18 +250,11 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Runs the histories of these seeds, with this defect and this strategy, and calls `each` after each.
-    pub fn run(
-        seeds: std::ops::Range<u64>,
-        most_hosts: usize,
-        bug: Option<Bug>,
-        downing: &downing::Config,
-        mut each: impl FnMut(&Self) -> bool,
-    ) -> Self {
+    /// Runs the histories of these seeds, and calls `each` after each, which says whether to go on.
+    pub fn run(seeds: std::ops::Range<u64>, trial: impl Fn(u64) -> Trial, mut each: impl FnMut(&Self) -> bool) -> Self {
         let mut campaign = Self::default();
         for seed in seeds {
-            let trial = Trial { bug, downing: downing.clone(), ..Trial::random(seed, most_hosts) };
-            let outcome = trial.run();
+            let outcome = trial(seed).run();
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
             campaign.settled.extend(outcome.settled_after);

@@ -6,6 +6,7 @@ use gristmill_testkit::simulation::{Bug, Trial};
 fn found(bug: Bug) -> Option<(u64, &'static str)> {
     (0..1000).find_map(|seed| {
         let clean = Trial::random(seed, 8);
+        let clean = if bug.needs_liar() { clean.with_liar() } else { clean };
         let violation = Trial { bug: Some(bug), ..clean.clone() }.run().violation?;
         clean.run().violation.is_none().then_some((seed + 1, violation.rule))
     })

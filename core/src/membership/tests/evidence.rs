@@ -451,6 +451,7 @@ fn a_suspicion_can_be_explained() {
     expected.outcome = Some(SuspicionOutcome::Refuted { incarnation: Incarnation::new(2), at: at(30) });
     assert_eq!(node.membership.explain(B), Some(&expected));
     node.gossip(40, C, vec![record(B, 2, Stage::Up).claimed(Verdict::Suspect, D)]);
+    node.gossip(45, D, vec![record(B, 2, Stage::Up).claimed(Verdict::Dead, C)]);
     node.gossip(50, C, vec![record(B, 2, Stage::Up).claimed(Verdict::Dead, C)]);
     let reason = QuarantineReason::Declared { by: C };
     let explanation = node.membership.explain(B).unwrap();

@@ -7,7 +7,7 @@ use gristmill_testkit::simulation::scenario::Setting;
 
 pub(crate) const USAGE: &str = "\
 simulate [--scenario NAME] [--nodes N] [--seed N] [--trials N] [--seconds N] [--loss PERCENT]
-         [--profile lan|fast] [--downing majority|quorum=N|oldest|all|off] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
+         [--profile lan|fast] [--downing majority|quorum=N|oldest|all|off] [--liar] [--schedule FILE [--story]] [--without-foca] [--quick] [--only SECTION,…] [--plot FILE.svg] [--json FILE] [--list]
 
 Scenarios:";
 
@@ -22,6 +22,7 @@ pub(crate) struct Options {
     pub(crate) loss: Option<f64>,
     pub(crate) fast: bool,
     pub(crate) downing: Option<downing::Config>,
+    pub(crate) liar: bool,
     pub(crate) schedule: Option<String>,
     pub(crate) story: bool,
     pub(crate) foca: bool,
@@ -43,6 +44,7 @@ impl Options {
             loss: None,
             fast: false,
             downing: None,
+            liar: false,
             schedule: None,
             story: false,
             foca: true,
@@ -80,6 +82,7 @@ impl Options {
                         other => return Err(format!("there is no strategy {other:?}")),
                     });
                 }
+                "--liar" => options.liar = true,
                 "--schedule" => options.schedule = Some(value()?),
                 "--story" => options.story = true,
                 "--without-foca" => options.foca = false,

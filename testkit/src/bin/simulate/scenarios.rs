@@ -276,7 +276,11 @@ fn chaos(options: &Options) -> Report {
     std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
     let downing = options.downing.clone().unwrap_or_default();
-    let campaign = Campaign::run(options.seed..options.seed + trials, most, None, &downing, |campaign| {
+    let trial = |seed| {
+        let trial = Trial { downing: downing.clone(), ..Trial::random(seed, most) };
+        if options.liar { trial.with_liar() } else { trial }
+    };
+    let campaign = Campaign::run(options.seed..options.seed + trials, trial, |campaign| {
         if campaign.trials % 1000 == 0 {
             eprintln!(
                 "  {} schedules, {} broken, {}",
@@ -289,7 +293,7 @@ fn chaos(options: &Options) -> Report {
     });
     chaos_rows(&mut report, &campaign);
     for (seed, violation) in campaign.failures.iter().take(if options.quick { 0 } else { 3 }) {
-        let trial = Trial { downing: downing.clone(), ..Trial::random(*seed, most) };
+        let trial = trial(*seed);
         println!("seed {seed} of at most {most} hosts ({} hosts): {violation}", trial.hosts);
         let small = trial.shrink();
         println!(
@@ -334,6 +338,7 @@ pub(crate) fn planted(report: &mut Report, most: usize, limit: u64) {
         let mut needed = None;
         for seed in 0..limit {
             let clean = Trial::random(seed, most);
+            let clean = if bug.needs_liar() { clean.with_liar() } else { clean };
             let broken = Trial { bug: Some(bug), ..clean.clone() }.run().violation;
             if let Some(violation) = broken.filter(|violation| clean.run().violation.as_ref() != Some(violation)) {
                 needed = Some((seed + 1, violation.rule));

@@ -6,7 +6,7 @@ use gristmill_core::Timestamp;
 use gristmill_testkit::simulation::foca::{self, Profile};
 use gristmill_testkit::simulation::report::{Report, Row, bytes, seconds};
 use gristmill_testkit::simulation::scenario::{self, Going, Setting};
-use gristmill_testkit::simulation::{Campaign, Fault, Host, Lie, Schedule};
+use gristmill_testkit::simulation::{Campaign, Fault, Host, Lie, Schedule, Trial};
 
 use crate::options::Options;
 use crate::scenarios::{chaos_rows, planted, split_rows};
@@ -121,13 +121,9 @@ fn steady(report: &mut Report, options: &Options, setting: &Settings<'_>) {
 fn random_histories(report: &mut Report, options: &Options) {
     std::panic::set_hook(Box::new(|_| {}));
     let count = if options.quick { 1_000 } else { 10_000 };
-    let campaign = Campaign::run(
-        options.seed..options.seed + count,
-        12,
-        None,
-        &options.downing.clone().unwrap_or_default(),
-        |_| true,
-    );
+    let downing = options.downing.clone().unwrap_or_default();
+    let trial = |seed| Trial { downing: downing.clone(), ..Trial::random(seed, 12) };
+    let campaign = Campaign::run(options.seed..options.seed + count, trial, |_| true);
     chaos_rows(report, &campaign);
 }
 

@@ -1,0 +1,293 @@
+//! What is said of the life and death of others, and when it is believed.
+//!
+//! One rule for all that is said of a third member: it is believed when this node sees it itself, or when two different
+//! members say it, each in a message of its own. Who is honest passes on only what it believes, so each that speaks is
+//! a witness; one that lies stays one.
+//!
+//! | said to this node | believed |
+//! | --- | --- |
+//! | a living member is dead | with a second voice, or when this node's own probe or connection has failed |
+//! | this node is dead | with a second voice; where no two others can speak, at once |
+//! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
+//!
+//! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
+//! tells it who accuses it. A member that lives so refutes, and who condemned an earlier version by itself is told of
+//! the later one by all others, and takes the verdict back. An earlier version never brings anybody back.
+//!
+//! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
+//! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it up
+//! when anybody says that the member lives, or the member itself speaks: else it would be the second voice of a liar.
+//!
+//! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm of
+//! suspicions, believes two voices only.
+//!
+//! The verdict of an operator ([`Input::Down`](super::Input::Down)) is one voice like any other, for others cannot tell
+//! it from a lie. Of a member that does not answer it is believed as soon as others have tried. A member that answers
+//! denies it, unless the operator says it at a second member too, while the first voice still counts: the condemned is
+//! told by both at once, and stops.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use gristmill_messages::MemberId;
+
+use super::record::{Record, Verdict};
+use super::voices::Voices;
+use super::{Event, Membership, Outbox, Refusal, SuspicionOutcome, Task};
+use crate::{MemberStatus, Timestamp};
+
+/// What others have said lately. Bounded; what finds no room is not listened to, and will be said again.
+#[derive(Debug, Default)]
+pub(super) struct Hearsay {
+    /// That living members are dead.
+    deaths: BTreeMap<MemberId, Said>,
+    /// That dead members live.
+    lives: BTreeMap<MemberId, Said>,
+    /// Dead members that this node never held for living, and that fewer than two have said to be dead.
+    inherited: BTreeMap<MemberId, Voices>,
+    /// That this node is dead.
+    of_me: Voices,
+    /// When others were asked what they hold this node for.
+    asked: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Said {
+    record: Arc<Record>,
+    voices: Voices,
+    /// When the member was asked last.
+    asked: Option<Timestamp>,
+}
+
+impl Said {
+    fn new(record: &Arc<Record>) -> Self {
+        Self { record: Arc::clone(record), voices: Voices::default(), asked: None }
+    }
+
+    fn merge(&mut self, record: &Record) {
+        if let Some(merged) = self.record.merged(record) {
+            self.record = Arc::new(merged);
+        }
+    }
+}
+
+impl Hearsay {
+    const MOST: usize = 256;
+
+    pub(super) fn forget(&mut self, member: MemberId) {
+        self.deaths.remove(&member);
+        self.lives.remove(&member);
+        self.inherited.remove(&member);
+    }
+
+    /// Whether this dead member is spoken of to others.
+    pub(super) fn is_told(&self, member: MemberId) -> bool {
+        !self.inherited.contains_key(&member)
+    }
+
+    pub(super) fn accused(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.deaths.keys().copied()
+    }
+
+    pub(super) fn missed(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.lives.keys().chain(self.inherited.keys()).copied()
+    }
+
+    /// What is said of this member in one of the two tables, made anew if there is room.
+    fn of<'a>(
+        table: &'a mut BTreeMap<MemberId, Said>,
+        record: &Arc<Record>,
+        now: Timestamp,
+        within: Duration,
+    ) -> Option<&'a mut Said> {
+        if table.len() >= Self::MOST && !table.contains_key(&record.id()) {
+            table.retain(|_, said| said.voices.count(now, within) > 0);
+            if table.len() >= Self::MOST {
+                return None;
+            }
+        }
+        Some(table.entry(record.id()).or_insert_with(|| Said::new(record)))
+    }
+}
+
+impl Membership {
+    /// A voice counts for so many probe intervals: longer than the slowest probe of a node that distrusts itself.
+    const VOICE_COUNTS_FOR: u32 = 10;
+    /// Others that are asked at once by a node that is told that it is dead.
+    const ASKED_ABOUT_ME: usize = 3;
+
+    fn voice_ttl(&self) -> Duration {
+        self.config.probe_interval * Self::VOICE_COUNTS_FOR
+    }
+
+    /// Whether the death of a living member, as `from` says it, is to be learned now.
+    pub(super) fn believes_death(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+        out: &mut Outbox,
+    ) -> bool {
+        let (id, within) = (record.id(), self.voice_ttl());
+        // Said of an earlier version: refuted before it was believed.
+        if self.table.get(id).is_none_or(|known| record.incarnation() < known.incarnation()) {
+            return false;
+        }
+        if self.has_seen_it_fail(id) || from == Some(id) {
+            return true;
+        }
+        let Some(said) = Hearsay::of(&mut self.hearsay.deaths, record, now, within) else { return false };
+        if said.record.incarnation() < record.incarnation() {
+            // Who refutes is not asked again for each version that somebody accuses.
+            let asked = said.asked.filter(|asked| now.since(*asked) <= 2 * self.config.probe_interval);
+            *said = Said { asked, ..Said::new(record) };
+        }
+        said.merge(record);
+        if let Some(from) = from {
+            said.voices.add(from, now, within);
+        }
+        if said.voices.count(now, within) >= Voices::ENOUGH {
+            return true;
+        }
+        let due = said.asked.is_none_or(|asked| now.since(asked) > within);
+        if due {
+            said.asked = Some(now);
+            // Whom others suspect is asked by them as well, so that it need not be more than this node's next probe.
+            if self.suspicions.contains_key(&id) {
+                self.detector.hasten(id);
+            } else {
+                self.probe_now(now, id, out);
+            }
+        }
+        false
+    }
+
+    /// This node has seen a member fail: whoever has said that it is dead is believed.
+    pub(super) fn weigh_hearsay(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        let (Some(said), Some(known)) = (self.hearsay.deaths.get(&member), self.table.get(member)) else { return };
+        let heard = said.voices.count(now, self.voice_ttl()) > 0;
+        if heard && said.record.incarnation() >= known.incarnation() && self.has_seen_it_fail(member) {
+            let record = Arc::clone(&said.record);
+            self.learn(now, None, &record, out);
+        }
+    }
+
+    /// What is said of a living member to its disadvantage and not believed, as an accusation that it can refute.
+    pub(super) fn accusation_of(&self, member: MemberId) -> Option<Arc<Record>> {
+        let said = self.hearsay.deaths.get(&member)?;
+        let known = self.table.get(member).filter(|known| known.claim().is_none())?;
+        if said.record.incarnation() < known.incarnation() {
+            return None;
+        }
+        let by = said.voices.first()?;
+        let version = Record::new(known.member().clone(), said.record.incarnation(), known.stage());
+        Some(Arc::new(version.claimed(Verdict::Suspect, by)))
+    }
+
+    /// This node learns of a dead member that it never held for living, or hears of it again.
+    pub(super) fn inherit(&mut self, now: Timestamp, from: Option<MemberId>, member: MemberId, new: bool) {
+        let within = self.voice_ttl();
+        if new && from != Some(member) {
+            self.hearsay.inherited.insert(member, Voices::default());
+        }
+        if let (Some(voices), Some(from)) = (self.hearsay.inherited.get_mut(&member), from) {
+            voices.add(from, now, within);
+            if voices.count(now, within) >= Voices::ENOUGH {
+                self.hearsay.inherited.remove(&member);
+                self.spread(member);
+            }
+        }
+    }
+
+    /// A dead member speaks that this node has only been told of.
+    pub(super) fn hear_inherited(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        if let Some(known) = self.table.get(member).filter(|_| !self.hearsay.is_told(member)) {
+            let living = Arc::new(known.own_part());
+            self.reinstate(now, &living, out);
+        }
+    }
+
+    /// Somebody says that a dead member lives. Nothing of it is merged: what was condemned stays as it was until the
+    /// verdict is taken back.
+    pub(super) fn hear_of_dead(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+        out: &mut Outbox,
+    ) {
+        let (id, within) = (record.id(), self.voice_ttl());
+        let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead) else { return };
+        if !self.hearsay.is_told(id) {
+            if record.incarnation() >= known.incarnation() {
+                self.reinstate(now, &Arc::new(record.own_part()), out);
+            }
+            return;
+        }
+        let later = record.claim().is_none() && record.incarnation() > known.incarnation();
+        let Some(from) = from.filter(|_| later) else { return };
+        let Some(said) = Hearsay::of(&mut self.hearsay.lives, record, now, within) else { return };
+        said.merge(record);
+        let new = said.voices.add(from, now, within);
+        if !self.withdraw(now, id, out) && new {
+            let (from, to) = (Some(MemberStatus::Dead), record.status());
+            out.event(Event::TransitionRefused { member: id, from, to, reason: Refusal::Final });
+        }
+    }
+
+    /// Takes back that a member is dead, if two deny it; whether it was.
+    fn withdraw(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
+        let (Some(said), Some(known)) = (self.hearsay.lives.get(&member), self.table.get(member)) else { return false };
+        let enough = said.voices.count(now, self.voice_ttl()) >= Voices::ENOUGH;
+        if !enough || said.record.incarnation() <= known.incarnation() {
+            return false;
+        }
+        let record = Arc::clone(&said.record);
+        self.reinstate(now, &record, out);
+        true
+    }
+
+    fn reinstate(&mut self, now: Timestamp, living: &Arc<Record>, out: &mut Outbox) {
+        let member = living.id();
+        self.hearsay.forget(member);
+        self.agenda.cancel(Task::Expire(member));
+        self.table.reinstate(living);
+        self.spread(member);
+        let incarnation = living.incarnation();
+        self.chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: now });
+        out.event(Event::VerdictWithdrawn { member, incarnation, observed_at: now });
+        self.tell(now, member, Some(MemberStatus::Dead), living.status(), out);
+    }
+
+    /// Whether this node believes that it is dead, now that `from` says so.
+    pub(super) fn believes_own_death(&mut self, now: Timestamp, from: Option<MemberId>) -> bool {
+        let within = self.voice_ttl();
+        let Some(from) = from else { return false };
+        self.hearsay.of_me.add(from, now, within);
+        // Whom this node itself does not reach cannot be the second to say it.
+        let able = |record: &&Arc<Record>| !self.suspicions.get(&record.id()).is_some_and(|suspicion| suspicion.mine);
+        let needed = self.table.living().filter(able).take(Voices::ENOUGH).count();
+        self.hearsay.of_me.count(now, within) >= needed
+    }
+
+    /// Asks others what they hold this node for, and tells them that it lives: who holds it for dead says so.
+    pub(super) fn ask_about_me(&mut self, now: Timestamp, from: Option<MemberId>, out: &mut Outbox) {
+        if self.hearsay.asked.is_some_and(|asked| now.since(asked) < self.config.probe_interval) {
+            return;
+        }
+        self.hearsay.asked = Some(now);
+        let mut asked = self.random_members(Self::ASKED_ABOUT_ME, |record| Some(record.id()) != from);
+        asked.extend(from);
+        for to in asked {
+            let sequence = self.detector.sequence();
+            self.introduce(to, sequence, out);
+        }
+    }
+
+    /// Whether this node's own probe of the member, or its connection, has failed, and it trusts its own word.
+    fn has_seen_it_fail(&self, member: MemberId) -> bool {
+        let distrusts_itself = self.restrained || self.isolated || self.breaker.is_halted();
+        !distrusts_itself && self.suspicions.get(&member).is_some_and(|suspicion| suspicion.mine)
+    }
+}
