@@ -43,11 +43,23 @@ pub enum Bug {
     GoesBack,
     /// Serves on, on the losing side of a partition.
     NeverFences,
+    /// Takes what it has sent by gossip for received, and hears nobody who says that it was not.
+    TakesSentForReceived,
+    /// Keeps the values of members that are gone.
+    KeepsValuesOfTheGone,
+    /// Forgets what members that are there have told by gossip.
+    ForgetsTheLiving,
+    /// Writes new versions of the values of others.
+    WritesValuesOfOthers,
+    /// Says of who died that it has left, too.
+    SaysTwiceWhoWent,
+    /// Goes on saying that all agree.
+    MissesDisagreement,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -59,6 +71,12 @@ impl Bug {
         Self::SpeaksOfGhosts,
         Self::GoesBack,
         Self::NeverFences,
+        Self::TakesSentForReceived,
+        Self::KeepsValuesOfTheGone,
+        Self::ForgetsTheLiving,
+        Self::WritesValuesOfOthers,
+        Self::SaysTwiceWhoWent,
+        Self::MissesDisagreement,
     ];
 }
 
@@ -266,7 +284,7 @@ impl Defect {
                 }
                 true
             }),
-            Bug::NeverRefutes | Bug::OutlivesEviction | Bug::NeverFences => {}
+            _ => {}
         }
     }
 
