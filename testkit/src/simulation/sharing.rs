@@ -128,7 +128,9 @@ impl Sharing {
         (updated, timer)
     }
 
-    pub(super) fn handle(&mut self, now: Timestamp, mut input: Input, out: &mut Outbox<Effect, Event>) {
+    /// Takes one input; says what has happened.
+    pub(super) fn handle(&mut self, now: Timestamp, mut input: Input, out: &mut Outbox<Effect, Event>) -> Vec<Event> {
+        let told = matches!(input, Input::MembersChanged { .. } | Input::Stop);
         self.mistake(now, &mut input, out);
         self.gossip.handle(now, input, out);
         match self.bug {
@@ -162,7 +164,11 @@ impl Sharing {
             }
             _ => {}
         }
-        self.look();
+        let events: Vec<_> = out.drain_events().collect();
+        if told || !events.is_empty() {
+            self.look();
+        }
+        events
     }
 
     /// What a defect makes of an input.
@@ -186,7 +192,7 @@ impl Sharing {
         }
     }
 
-    /// Looks whether all agree, as a node does after each input.
+    /// Looks whether all agree, as a node does when a value or the members have changed.
     fn look(&mut self) {
         for (_, check) in &mut self.checks {
             if self.bug == Some(Bug::MissesDisagreement) && check.current().is_some() {

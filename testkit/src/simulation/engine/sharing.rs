@@ -123,8 +123,7 @@ impl Simulation {
         let stops = input == Input::Stop;
         let told = matches!(input, Input::MembersChanged { .. });
         let mut out = Outbox::new();
-        sharing.handle(local, input, &mut out);
-        let events: Vec<_> = out.drain_events().collect();
+        let events = sharing.handle(local, input, &mut out);
         let step = Step { at: self.now, observer: id, me, stops, told };
         self.checker.shared(step, &events, sharing);
         let digest = sharing.gossip().digest().get();

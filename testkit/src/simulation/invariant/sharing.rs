@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_core::Timestamp;
-use gristmill_core::gossip::{Event, GossipKey, GossipValue, Sequence, TOPOLOGY};
+use gristmill_core::gossip::{Event, GossipValue, Sequence, TOPOLOGY};
 use gristmill_core::topology::{Topology, TopologyUpdated};
 use gristmill_messages::MemberId;
 
@@ -35,7 +35,8 @@ pub(crate) struct Step {
 /// What was written, and what each observer was told.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    written: BTreeMap<(MemberId, GossipKey), Vec<Version>>,
+    /// Under each of the keys, oldest first.
+    written: [BTreeMap<MemberId, Vec<Version>>; ALL_KEYS.len()],
     seen: Vec<Seen>,
     looks: u64,
 }
@@ -43,7 +44,8 @@ pub(super) struct Ledger {
 /// Of one observer.
 #[derive(Debug, Default)]
 struct Seen {
-    values: BTreeMap<(MemberId, GossipKey), Version>,
+    /// Under each of the keys.
+    values: [BTreeMap<MemberId, Version>; ALL_KEYS.len()],
     topology: Topology,
 }
 
@@ -68,28 +70,29 @@ impl Ledger {
                         return Err(("G2", format!("forgets {member}, which is there")));
                     }
                     going.remove(member);
-                    self.seen(step.observer).values.retain(|(of, _), _| of != member);
+                    self.seen(step.observer).values.iter_mut().for_each(|values| drop(values.remove(member)));
                     continue;
                 }
                 Event::Refused { .. } | Event::ClaimRefused { .. } | Event::SetRefused { .. } => continue,
             };
-            let slot = (member, key.clone());
+            let Some(place) = ALL_KEYS.iter().position(|one| *one == key.as_str()) else {
+                return Err(("G1", format!("holds {key} of {member}, which nobody writes")));
+            };
             if member == me {
-                self.written.entry(slot.clone()).or_default().push(version.clone());
+                self.written[place].entry(member).or_default().push(version.clone());
             }
-            let known = self.seen(step.observer).values.get(&slot).cloned();
-            let same = known.as_ref().is_some_and(|(sequence, value)| *sequence == version.0 && value.is_some());
-            if version.1.is_none() && same {
+            let known = self.seen(step.observer).values[place].get(&member);
+            if version.1.is_none() && known.is_some_and(|(sequence, value)| *sequence == version.0 && value.is_some()) {
                 going.insert(member);
                 continue;
             }
-            if known.as_ref().is_some_and(|(sequence, _)| version.0 <= *sequence) {
+            if let Some(known) = known.filter(|(sequence, _)| version.0 <= *sequence) {
                 return Err(("G2", format!("held {known:?} of {member} {key}, and takes {version:?}")));
             }
-            if !self.written.get(&slot).is_some_and(|written| written.contains(&version)) {
+            if !self.written[place].get(&member).is_some_and(|written| written.contains(&version)) {
                 return Err(("G1", format!("holds {version:?} of {member} {key}, which that has not written")));
             }
-            self.seen(step.observer).values.insert(slot, version);
+            self.seen(step.observer).values[place].insert(member, version);
         }
         if let Some(member) = going.first() {
             return Err(("G2", format!("removes what {member} has written, and does not forget it")));
@@ -100,23 +103,22 @@ impl Ledger {
     /// G2, G3 and G5 of what one observer holds.
     fn look(&self, step: &Step, sharing: &Sharing) -> Result<(), (&'static str, String)> {
         let Some(seen) = self.seen.get(step.observer.index()) else { return Ok(()) };
-        for key in ALL_KEYS {
-            let mut held = BTreeMap::new();
-            for (member, value) in sharing.gossip().get(key) {
-                if member != step.me && sharing.topology().member(member).is_none() {
-                    return Err(("G3", format!("holds {key} of {member}, which is no member")));
-                }
-                held.insert(member, value);
+        for (key, told) in ALL_KEYS.into_iter().zip(&seen.values) {
+            let held = || sharing.gossip().get(key);
+            let gone = held().find(|(member, _)| *member != step.me && sharing.topology().member(*member).is_none());
+            if let Some((gone, _)) = gone {
+                return Err(("G3", format!("holds {key} of {gone}, which is no member")));
             }
-            let told = seen.values.iter().filter(|((_, of), _)| of.as_str() == key);
-            let told = told.filter_map(|((member, _), (_, value))| Some((*member, value.as_ref()?)));
-            if !told.eq(held.iter().map(|(member, value)| (*member, *value))) {
+            let visible = told.iter().filter_map(|(member, (_, value))| Some((*member, value.as_ref()?)));
+            if !visible.clone().eq(held()) {
+                let held: Vec<_> = held().collect();
                 return Err(("G2", format!("holds other values of {key} than it has told: {held:?}")));
             }
             let check = sharing.checks().iter().find(|(of, _)| *of == key);
             let Some((_, check)) = check else { continue };
             let others = sharing.topology().members().iter().map(|member| member.id).filter(|id| *id != step.me);
-            let mut values = others.chain([step.me]).map(|member| held.get(&member).copied());
+            let told: BTreeMap<_, _> = visible.collect();
+            let mut values = others.chain([step.me]).map(|member| told.get(&member).copied());
             let first = values.next().flatten();
             let agreed = first.filter(|first| values.all(|value| value == Some(first)));
             let said = check.current().and_then(<[_]>::first);
@@ -133,7 +135,7 @@ impl Checker {
     pub(crate) fn shared(&mut self, step: Step, events: &[Event], sharing: &Sharing) {
         let heard = self.ledger.hear(&step, events, sharing.topology());
         if step.stops {
-            self.ledger.seen(step.observer).values.clear();
+            self.ledger.seen(step.observer).values = Default::default();
         }
         self.ledger.looks += 1;
         let chosen = !events.is_empty() || step.told || self.ledger.looks.is_multiple_of(8);
@@ -190,10 +192,13 @@ impl Checker {
         // A removal is not told to whom never saw what was removed.
         let visible = |version: &&Version| version.1.is_some();
         let seen = self.ledger.seen.get(observer.index());
-        for (slot, written) in self.ledger.written.iter().filter(|((member, _), _)| members.contains(member)) {
-            let (newest, held) = (written.last(), seen.and_then(|seen| seen.values.get(slot)));
-            if held.filter(visible) != newest.filter(visible) {
-                return Err(format!("holds {held:?} of {slot:?}, and written is {newest:?}"));
+        for (place, key) in ALL_KEYS.into_iter().enumerate() {
+            for member in members {
+                let newest = self.ledger.written[place].get(member).and_then(|written| written.last());
+                let held = seen.and_then(|seen| seen.values[place].get(member));
+                if held.filter(visible) != newest.filter(visible) {
+                    return Err(format!("holds {held:?} of {member} {key}, and written is {newest:?}"));
+                }
             }
         }
         let agreed = sharing.checks().iter().find(|(key, _)| *key == TOPOLOGY).and_then(|(_, check)| check.current());
