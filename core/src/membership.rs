@@ -39,7 +39,8 @@
 //! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
 //! some of those who hear of a suspicion check it at once; death is final for an id instead of refutable,
 //! because an id lives as long as its process; the stage of a member is ordered before its incarnation; full exchanges
-//! happen when digests differ instead of periodically.
+//! happen when digests differ instead of periodically; news are not sent to whom has shown the same table, a suspect whom
+//! enough accuse is probed without the help of others.
 //!
 //! # How it is driven
 //! ```

@@ -193,9 +193,8 @@ impl Membership {
 
     /// Whether as many accuse the member as make its suspicion end the soonest.
     fn is_well_accused(&self, member: MemberId) -> bool {
-        let enough = |record: &Arc<Record>| {
-            record.status() == MemberStatus::Suspect && record.authors().len() >= Record::MOST_ACCUSERS
-        };
+        let all = Record::MOST_ACCUSERS.min(self.table.size().saturating_sub(1));
+        let enough = |record: &Arc<Record>| record.status() == MemberStatus::Suspect && record.authors().len() >= all;
         self.table.get(member).is_some_and(enough)
     }
 

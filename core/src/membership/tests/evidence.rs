@@ -457,8 +457,14 @@ fn the_quarantine_of_the_oldest_ends_when_there_are_too_many() {
 fn nobody_else_is_asked_to_try_a_suspect_whom_enough_accuse() {
     let accused =
         |by: &[u128]| by.iter().fold(up(B), |record, by| record.claimed(Verdict::Suspect, MemberId::new(*by)));
-    for (accusers, asked) in [(&[3, 4, 5][..], true), (&[3, 4, 5, 6], false)] {
-        let mut node = among(&[B, C, D]);
+    let e = MemberId::new(5);
+    for (others, accusers, asked) in [
+        (&[B, C, D, e][..], &[3, 4, 5][..], true),
+        (&[B, C, D, e], &[3, 4, 5, 6], false),
+        (&[B, C, D], &[3, 4], true),
+        (&[B, C, D], &[1, 3, 4], false),
+    ] {
+        let mut node = among(others);
         node.gossip(1, C, vec![accused(accusers)]);
         node.probe_of(10, B);
         node.run_to(600);
