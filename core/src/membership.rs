@@ -43,8 +43,9 @@
 //! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
 //! some of those who hear of a suspicion check it at once; no record refutes a death, because an id lives as long as its
 //! process, and what two members have believed is no error of one; the word of one member about the life or death of a
-//! third is checked; the stage of a member is ordered before its incarnation; full exchanges
-//! happen when digests differ instead of periodically.
+//! third is checked; the stage of a member is ordered before its incarnation; full exchanges happen when digests differ
+//! instead of periodically; news are not sent to whom has shown the same table, a suspect whom enough accuse is probed
+//! without the help of others.
 //!
 //! # How it is driven
 //! ```

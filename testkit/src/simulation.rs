@@ -1,8 +1,9 @@
 //! Whole clusters of core machines on a virtual clock: one thread, one queue, one seed.
 //!
 //! # What it is for
-//! It drives the membership machine of the product, not a model of it, through [`Input`](gristmill_core::membership::Input)s
-//! and [`Effect`](gristmill_core::membership::Effect)s, with hundreds or thousands of nodes, under every fault of [`Fault`],
+//! It drives the machines of the product, not models of them, through [`Input`](gristmill_core::membership::Input)s
+//! and [`Effect`](gristmill_core::membership::Effect)s: the membership, and beside it, where asked for, downing
+//! ([`SimulationConfig::downing`]) and topology, gossip and consensus ([`SimulationConfig::sharing`]); with hundreds or thousands of nodes, under every fault of [`Fault`],
 //! and looks at each step whether what must hold does hold ([`Violation`]). The same seed gives the same history to the
 //! last bit ([`Simulation::trace_hash`]).
 //!
@@ -49,6 +50,7 @@ mod queue;
 pub mod report;
 pub mod scenario;
 mod schedule;
+mod sharing;
 mod shrink;
 
 pub use bytes::encoded_len;
@@ -60,4 +62,5 @@ pub use network::{Host, Network, NetworkConfig, Passage};
 pub use node::{Belief, Bug};
 pub use queue::Queue;
 pub use schedule::random as random_schedule;
+pub use sharing::SharingConfig;
 pub use shrink::{Campaign, Outcome, Trial};

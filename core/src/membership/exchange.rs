@@ -7,12 +7,14 @@ use gristmill_messages::MemberId;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::dissemination::Dissemination;
 use super::failure_detector::Relay;
 use super::record::Record;
 use super::verdict::tell_the_dead;
 use super::{Effect, Event, Evidence, Membership, Message, Outbox, Phase, ProbeSequence, Task};
 use crate::{MemberStatus, Timestamp};
+
+/// At one ping of a suspect in so many a node says who it is.
+const INTRODUCED_TO_SUSPECTS_ONE_IN: u32 = 4;
 
 impl Membership {
     pub(super) fn received(&mut self, now: Timestamp, from: MemberId, message: Message, out: &mut Outbox) {
@@ -35,6 +37,9 @@ impl Membership {
             if self.phase == Phase::Stopped {
                 return;
             }
+        }
+        if let Some(digest) = digest {
+            self.news.show(from, digest);
         }
         let agrees = digest == Some(self.table.digest());
         if agrees {
@@ -108,8 +113,9 @@ impl Membership {
 
     pub(super) fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
         // When another table is the same as this one, this node is in it; should `to` not know it yet, others do.
-        // Unless those others are gone: who does not answer may not know who asks.
-        let silent = self.status(to) == Some(MemberStatus::Suspect);
+        // Unless those others are gone: who does not answer may not know who asks, and is told now and then.
+        let silent =
+            self.status(to) == Some(MemberStatus::Suspect) && self.rng.random_ratio(1, INTRODUCED_TO_SUSPECTS_ONE_IN);
         let introduce = silent || self.agreed != Some(self.table.digest());
         self.ping_with(to, sequence, introduce, out);
     }
@@ -155,34 +161,36 @@ impl Membership {
     }
 
     pub(super) fn gossip(&mut self, out: &mut Outbox) {
-        for to in self.random_members(self.config.gossip_fanout, |_| true) {
-            let updates = self.updates_for(to, false);
-            if updates.is_empty() {
-                break;
-            }
-            self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
+        let holders = self.news.holders(self.table.digest());
+        let wants = |record: &Record| !holders.contains(&record.id());
+        if !self.table.living().any(|record| wants(record)) {
+            self.news.forget_shown_by_digests();
         }
-        if self.table.size() == 1 {
-            self.news = Dissemination::default();
+        let all = self.news.has_accusations();
+        for to in self.random_members(self.config.gossip_fanout, |record| all || wants(record)) {
+            let updates = self.updates_for(to, false);
+            if !updates.is_empty() {
+                self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
+            }
         }
     }
 
     /// News for this member: first what is claimed of itself, so that it can refute at once.
     pub(super) fn updates_for(&mut self, to: MemberId, introduce: bool) -> Vec<Arc<Record>> {
-        let mut ids = Vec::new();
-        if self.table.get(to).is_some_and(|record| record.claim().is_some()) {
-            ids.push(to);
-        }
+        let accused = self.table.get(to).and_then(accusation);
+        let mut ids = Vec::from_iter(accused.as_ref().map(|_| to));
         if introduce {
             ids.push(self.me().id());
         }
-        let accusation = self.accusation_of(to);
-        let taken = ids.len() + usize::from(accusation.is_some());
+        let called_dead = self.accusation_of(to);
+        let holds = self.news.holds(to, self.table.digest());
+        let taken = ids.len() + usize::from(called_dead.is_some());
         let room = self.config.max_updates_per_message.saturating_sub(taken);
         let retransmits = self.config.retransmits(self.table.size());
-        let picked = self.news.pick(room, retransmits, &ids);
-        let known = ids.into_iter().chain(picked).filter_map(|id| self.table.get(id)).cloned();
-        accusation.into_iter().chain(known).collect()
+        let picked = self.news.pick(room, retransmits, &ids, holds);
+        let others = ids.into_iter().filter(|id| *id != to).chain(picked);
+        let known = others.filter_map(|id| self.table.get(id)).cloned();
+        accused.into_iter().chain(called_dead).chain(known).collect()
     }
 
     /// To living members only.
@@ -215,4 +223,11 @@ impl Membership {
         }
         ids
     }
+}
+
+/// What the accused needs to know to refute it: by one of its authors, in whatever number they are.
+fn accusation(record: &Arc<Record>) -> Option<Arc<Record>> {
+    let claim = record.claim()?;
+    let single = record.authors().len() == 1;
+    Some(if single { Arc::clone(record) } else { Arc::new(record.own_part().claimed(claim.verdict, claim.by)) })
 }

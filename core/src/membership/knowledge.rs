@@ -27,6 +27,9 @@ pub(super) enum Source {
 /// when it is dead, and to tell it when it lives.
 const HASTENED_BY: usize = 6;
 
+/// So many times each node tells of one more accuser.
+const ACCUSERS_TOLD: u32 = 2;
+
 impl Membership {
     /// Takes over what a record, said by `from`, says better than the table; whether it was news.
     pub(super) fn learn(
@@ -64,11 +67,10 @@ impl Membership {
         let is_told = !inherited && self.hearsay.is_told(id);
         if self.phase != Phase::Joining && merged.weightier && is_told {
             let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
-            // One more accuser of a suspect only hastens: it is told in one round, and new statuses in many.
+            // One more accuser of a suspect only hastens, and it is enough that somebody knows of all in time.
             let most = self.config.retransmits(self.table.size());
-            let once = most.saturating_sub(u32::try_from(self.config.gossip_fanout).unwrap_or(u32::MAX));
             let repeated = from == Some(to) && !merged.rewritten;
-            self.news.enqueue_after(id, urgency, if repeated { once } else { 0 });
+            self.news.enqueue_after(id, urgency, if repeated { most.saturating_sub(ACCUSERS_TOLD) } else { 0 });
         }
         let changed = from != Some(to);
         match to {

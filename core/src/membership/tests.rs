@@ -10,6 +10,7 @@ use crate::{Address, RequestId};
 
 mod evidence;
 mod lies;
+mod thrift;
 
 const ME: MemberId = MemberId::new(1);
 const B: MemberId = MemberId::new(2);

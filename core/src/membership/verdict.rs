@@ -63,6 +63,11 @@ impl Membership {
     pub(super) fn probe_timed_out(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
         let Some(Probe { member, started, .. }) = self.detector.probe(sequence).cloned() else { return };
         self.stats.unanswered += 1;
+        if self.is_well_accused(member) {
+            // Nothing that others find would change what is held of it, and they probe it, too.
+            self.detector.ended(sequence);
+            return;
+        }
         self.ask_others(sequence, member, false, out);
         if self.detector.probe(sequence).is_some_and(|probe| probe.indirect) {
             let end = started + self.health.scale(self.config.probe_interval);
@@ -112,6 +117,7 @@ impl Membership {
             let mut updates = self.updates_for(*other, false);
             // What is asked about goes first, so that who holds it for dead or gone says so.
             if let Some(record) = self.table.get(member)
+                && !self.news.holds(*other, self.table.digest())
                 && updates.iter().all(|update| update.id() != member)
             {
                 updates.insert(0, Arc::clone(record));
@@ -196,11 +202,17 @@ impl Membership {
         }
     }
 
+    /// Whether as many accuse the member as make its suspicion end the soonest.
+    fn is_well_accused(&self, member: MemberId) -> bool {
+        let all = Record::MOST_ACCUSERS.min(self.table.size().saturating_sub(1));
+        let enough = |record: &Arc<Record>| record.status() == MemberStatus::Suspect && record.authors().len() >= all;
+        self.table.get(member).is_some_and(enough)
+    }
+
     /// Claims that a member is suspect, unless enough do.
     pub(super) fn accuse(&mut self, now: Timestamp, member: MemberId, evidence: Evidence, out: &mut Outbox) {
         let Some(record) = self.table.get(member) else { return };
-        let enough = record.status() == MemberStatus::Suspect && record.authors().len() >= Record::MOST_ACCUSERS;
-        if !enough && !record.is_terminal() {
+        if !self.is_well_accused(member) && !record.is_terminal() {
             self.stats.accusations += 1;
             let suspect = Arc::new(record.claimed(Verdict::Suspect, self.me().id()));
             self.learn_from(now, &suspect, Source::Accused(evidence), out);

@@ -2,6 +2,7 @@
 
 mod judgement;
 mod partition;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
     Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, Record, Stage, TimerEpoch,
 };
-use gristmill_core::topology::Topology;
+use gristmill_core::topology::{self, Topology};
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
 use gristmill_messages::{Incarnation, MemberId, TopologyHash, TopologyVersion};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -24,6 +25,7 @@ use super::invariant::{Checker, Checks, Violation};
 use super::network::{Host, Network, NetworkConfig, Passage};
 use super::node::{Bug, Carried, Clock, Effect, Node, Out, clock_offset};
 use super::queue::Queue;
+use super::sharing::{Parcel, Sharing, SharingConfig};
 
 /// To how many members a killed process is taken to have had open connections: all of a small cluster.
 const CONNECTIONS: usize = 128;
@@ -32,6 +34,7 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// Seeds of the different random numbers, so that more of one kind leave the others as they are.
 const NETWORK: u64 = 0x6e65_7477_6f72_6b00;
 const NODES: u64 = 0x6e6f_6465_7300_0000;
+const SHARING: u64 = 0x7368_6172_696e_6700;
 
 /// What is simulated.
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ pub struct SimulationConfig {
     pub checks: Checks,
     /// Who goes on when the cluster splits; nobody is asked with `None`: the membership alone.
     pub downing: Option<downing::Config>,
+    /// What members share beyond the membership: nothing with `None`.
+    pub sharing: Option<SharingConfig>,
     /// What is wrong with every process.
     pub bug: Option<Bug>,
 }
@@ -72,6 +77,7 @@ impl SimulationConfig {
             seeds: 3,
             checks: Checks::default(),
             downing: None,
+            sharing: None,
             bug: None,
         }
     }
@@ -84,6 +90,7 @@ pub(crate) struct Process {
     pub(crate) id: MemberId,
     pub(crate) node: Option<Node>,
     downing: Option<Downing>,
+    pub(crate) sharing: Option<Sharing>,
     pub(crate) incarnation: Incarnation,
     clock: Clock,
 }
@@ -117,6 +124,11 @@ enum Happening {
     Judge {
         process: ProcessId,
         epoch: downing::TimerEpoch,
+    },
+    /// Something of topology or gossip.
+    Shared {
+        process: ProcessId,
+        what: Parcel,
     },
     Failure {
         process: ProcessId,
@@ -174,6 +186,7 @@ pub struct Simulation {
     faults: Vec<Fault>,
     disturbed_until: Timestamp,
     rng: Xoshiro256PlusPlus,
+    sharing_rng: Xoshiro256PlusPlus,
     out: Out,
     trace: u64,
     history: History,
@@ -205,6 +218,7 @@ impl Simulation {
             faults: Vec::new(),
             disturbed_until: Timestamp::ZERO,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NODES),
+            sharing_rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ SHARING),
             out: Out::new(),
             trace: config.seed,
             history: History::default(),
@@ -444,6 +458,8 @@ impl Simulation {
         for id in ids {
             self.settle(id, &records, stagger);
             self.settle_downing(id);
+            self.begin_sharing(id);
+            self.refresh(id);
         }
     }
 
@@ -499,7 +515,8 @@ impl Simulation {
         let timing = &self.config.membership;
         let downing = self.config.downing.as_ref().map(|config| Downing::new(config.clone(), timing.clone(), id));
         let incarnation = Incarnation::default();
-        self.processes.push(Process { host, id, node: Some(node), downing, incarnation, clock });
+        let sharing = self.new_sharing(id);
+        self.processes.push(Process { host, id, node: Some(node), downing, sharing, incarnation, clock });
         self.history.started(process, self.now);
         process
     }
@@ -522,6 +539,7 @@ impl Simulation {
             _ => Input::Start { seeds },
         };
         let process = self.new_process(host);
+        self.begin_sharing(process);
         self.feed(process, input);
     }
 
@@ -543,6 +561,8 @@ impl Simulation {
                     self.not_delivered(from, to);
                 } else if let Happening::Ask { request, .. } = happening {
                     self.refuse_call(request);
+                } else if let Happening::Shared { process, what } = happening {
+                    self.parcel_lost(process, what);
                 }
                 return;
             }
@@ -563,6 +583,7 @@ impl Simulation {
                 self.feed(to, Input::Received { from, message });
             }
             Happening::Timer { process, epoch } => self.feed(process, Input::Timer(epoch)),
+            Happening::Shared { process, what } => self.parcel(process, what),
             Happening::Judge { process, epoch } => self.judge(process, downing::Input::Timer(epoch)),
             Happening::Failure { process, member, failure } => {
                 if matches!(failure, Failure::Refused) {
@@ -598,7 +619,10 @@ impl Simulation {
             }
             Happening::Fault { index, begins } => self.fault(index, begins),
             Happening::Start(host) => self.start(host),
-            Happening::Drained(process) => self.feed(process, Input::Drained),
+            Happening::Drained(process) => {
+                self.aggregate(process, topology::Input::Stop);
+                self.feed(process, Input::Drained);
+            }
             Happening::Lag { process, by } => self.feed(process, Input::Lag { by }),
         }
     }
@@ -632,7 +656,17 @@ impl Simulation {
         if stopped {
             self.stopped(id, end.unwrap_or(End::NotJoined));
         } else if changed {
-            self.judge_members(id);
+            self.members_changed(id);
+        }
+    }
+
+    /// Tells what goes by the members. Before it has joined, a node knows nothing that others should go by.
+    fn members_changed(&mut self, id: ProcessId) {
+        self.judge_members(id);
+        let joined =
+            |process: &Process| process.node.as_ref().is_some_and(|node| node.machine().phase() > Phase::Joining);
+        if joined(&self.processes[id.index()]) {
+            self.refresh(id);
         }
     }
 
@@ -808,6 +842,7 @@ impl Simulation {
             Fault::Leave(host) => {
                 if let Some(process) = self.hosts[host.index()].process {
                     self.feed(process, Input::Leave);
+                    self.end_sharing(process);
                     self.queue.push(self.now + DRAIN, Happening::Drained(process));
                 }
             }
@@ -918,6 +953,7 @@ impl Happening {
             Self::Message { to: process, .. }
             | Self::Timer { process, .. }
             | Self::Judge { process, .. }
+            | Self::Shared { process, .. }
             | Self::Failure { process, .. }
             | Self::Ask { asker: process, .. }
             | Self::Drained(process)
@@ -938,6 +974,7 @@ impl Happening {
             Self::Drained(_) => 8,
             Self::Lag { .. } => 9,
             Self::Judge { .. } => 10,
+            Self::Shared { process, .. } => 11 | (process.0 as u64) << 8,
         }
     }
 }

@@ -11,7 +11,14 @@
 //! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
 //! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all has been as well as for M4 since, and the condemned is a member for as long and holds its judge for living | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | tables hold no more than ever lived; who ended long ago is forgotten | after every step; at rest |
+//! | G1 | nobody holds a value of a member that the member has not written | at every value that is told, if values are shared |
+//! | G2 | what an observer holds of a value never becomes older while its member is in its topology, and is what it told | after every step of gossip that tells something, and one of eight others |
+//! | G3 | nobody holds a value of who is not in its topology; at rest all hold the same values of exactly those who take part | as G2; at rest |
+//! | G4 | a topology is told once for each change: nobody has joined, left and died at once, and the differences are those to the one before; at rest all have the same | at every topology; at rest |
+//! | G5 | a check of consensus says that all agree exactly when this node holds the same value of all members | as G2; at rest all agree on the topology |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
+
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +31,9 @@ use gristmill_messages::Incarnation;
 use super::engine::Simulation;
 use super::history::{Observation, ProcessId};
 use super::node::Belief;
+
+use sharing::Ledger;
+pub(super) use sharing::Step;
 
 /// What is checked on the way. M6 and P2 always are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,6 +78,8 @@ pub(crate) struct Checker {
     memory_of_dead: Duration,
     /// By observer: what it believed last.
     believed: Vec<Vec<Belief>>,
+    /// What was written and seen of values and topologies.
+    ledger: Ledger,
     looks: u64,
 }
 

@@ -118,6 +118,14 @@ impl Network {
             || self.partitions.values().any(|side| side.get(from.index()) != side.get(to.index()))
     }
 
+    /// Decides on one message with random numbers of its own, so that those of the others stay as they are.
+    pub(crate) fn pass_by(&mut self, rng: &mut Xoshiro256PlusPlus, from: Host, to: Host) -> Passage {
+        std::mem::swap(&mut self.rng, rng);
+        let passage = self.pass(from, to);
+        std::mem::swap(&mut self.rng, rng);
+        passage
+    }
+
     /// Decides on one message.
     pub fn pass(&mut self, from: Host, to: Host) -> Passage {
         if self.is_cut(from, to) {

@@ -47,11 +47,23 @@ pub enum Bug {
     BelievesHearsay,
     /// Stops when the first says that it is dead.
     StopsAtOneVoice,
+    /// Takes what it has sent by gossip for received, and hears nobody who says that it was not.
+    TakesSentForReceived,
+    /// Keeps the values of members that are gone.
+    KeepsValuesOfTheGone,
+    /// Forgets what members that are there have told by gossip.
+    ForgetsTheLiving,
+    /// Writes new versions of the values of others.
+    WritesValuesOfOthers,
+    /// Says of who died that it has left, too.
+    SaysTwiceWhoWent,
+    /// Goes on saying that all agree.
+    MissesDisagreement,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -65,6 +77,12 @@ impl Bug {
         Self::NeverFences,
         Self::BelievesHearsay,
         Self::StopsAtOneVoice,
+        Self::TakesSentForReceived,
+        Self::KeepsValuesOfTheGone,
+        Self::ForgetsTheLiving,
+        Self::WritesValuesOfOthers,
+        Self::SaysTwiceWhoWent,
+        Self::MissesDisagreement,
     ];
 
     /// Whether only what a liar says brings it to light.
@@ -299,11 +317,7 @@ impl Defect {
                 }
                 true
             }),
-            Bug::NeverRefutes
-            | Bug::OutlivesEviction
-            | Bug::NeverFences
-            | Bug::BelievesHearsay
-            | Bug::StopsAtOneVoice => {}
+            _ => {}
         }
     }
 

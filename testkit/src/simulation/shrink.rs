@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gristmill_core::Timestamp;
-use gristmill_core::downing;
 use gristmill_core::membership::Config;
+use gristmill_core::{downing, gossip, topology};
 use gristmill_messages::MemberId;
 
 use super::engine::{Simulation, SimulationConfig};
@@ -15,6 +15,7 @@ use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
 use super::schedule::{SPARE, lie, random};
+use super::sharing::SharingConfig;
 
 /// One random history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +39,21 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// How long after the last fault all views were equal and right.
     pub settled_after: Option<Duration>,
+    /// How long after that all values and topologies were, too.
+    pub shared_after: Option<Duration>,
     /// Over all that happened.
     pub trace: u64,
     /// What was sent.
     pub totals: Totals,
     /// How many processes learned that they were held for dead.
     pub evicted: usize,
+}
+
+/// When all was equal and right.
+#[derive(Debug, Default)]
+struct Settled {
+    views: Option<Duration>,
+    values: Option<Duration>,
 }
 
 impl Trial {
@@ -82,6 +92,34 @@ impl Trial {
             + config.join_timeout
     }
 
+    /// How long it may take until all hold the same values when they know the same members: as long as `core::downing`
+    /// leaves their keys to the dead, by clocks that are wrong by a tenth and in clusters of more than ten; a delta that
+    /// is lost, a demand for the whole state, and two turns through all peers.
+    fn sharing_bound(&self) -> Duration {
+        let (config, gossip) = (Self::timing(), self.sharing().gossip);
+        let stable = Duration::from_millis(500);
+        let released = config.probe_interval * (config.suspicion_multiplier + 1) + stable + config.probe_timeout * 3;
+        let turn = u32::try_from((self.hosts + SPARE).div_ceil(gossip.fanout.get())).unwrap_or(u32::MAX);
+        released * 5 / 4 + gossip.request_timeout + gossip.full_state_interval + gossip.interval * turn * 2
+    }
+
+    /// Gossip at the pace of the probes: what matters is in which order things meet, not how often.
+    fn sharing(&self) -> SharingConfig {
+        let interval = Self::timing().probe_interval;
+        let gossip = gossip::Config {
+            interval,
+            request_timeout: interval / 2,
+            full_state_interval: interval * 2,
+            ..gossip::Config::test()
+        };
+        SharingConfig {
+            gossip,
+            topology: topology::Config::test(),
+            write_every: interval * 4,
+            write_until: self.schedule.end(),
+        }
+    }
+
     fn config(&self) -> SimulationConfig {
         let membership = Self::timing();
         SimulationConfig {
@@ -96,6 +134,7 @@ impl Trial {
             checks: Checks { states: true, accuracy: true },
             bug: self.bug,
             downing: Some(self.downing.clone()),
+            sharing: Some(self.sharing()),
             membership,
             ..SimulationConfig::new(self.hosts, self.seed)
         }
@@ -111,6 +150,7 @@ impl Trial {
             Outcome {
                 violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
                 settled_after: None,
+                shared_after: None,
                 trace: 0,
                 totals: Totals::default(),
                 evicted: 0,
@@ -124,7 +164,8 @@ impl Trial {
         let mut simulation = Simulation::new(self.config());
         simulation.keep_observations();
         simulation.schedule(&self.schedule);
-        let broken = self.drive(&mut simulation, &mut None).err().map(|broken| (broken.at, broken.to_string()));
+        let broken =
+            self.drive(&mut simulation, &mut Settled::default()).err().map(|broken| (broken.at, broken.to_string()));
         let mut lines: Vec<(Timestamp, String)> = Vec::new();
         for (number, life) in (0_u32..).zip(&simulation.history().lives) {
             let name = simulation.name(ProcessId(number));
@@ -157,18 +198,19 @@ impl Trial {
     fn run_uncaught(&self) -> Outcome {
         let mut simulation = Simulation::new(self.config());
         simulation.schedule(&self.schedule);
-        let mut settled_after = None;
-        let violation = self.drive(&mut simulation, &mut settled_after).err();
+        let mut settled = Settled::default();
+        let violation = self.drive(&mut simulation, &mut settled).err();
         Outcome {
             violation,
-            settled_after,
+            settled_after: settled.views,
+            shared_after: settled.values,
             trace: simulation.trace_hash(),
             totals: simulation.history().totals,
             evicted: simulation.history().ended_so(End::Evicted),
         }
     }
 
-    fn drive(&self, simulation: &mut Simulation, settled_after: &mut Option<Duration>) -> Result<(), Violation> {
+    fn drive(&self, simulation: &mut Simulation, settled: &mut Settled) -> Result<(), Violation> {
         let config = Self::timing();
         let end = self.schedule.end();
         simulation.run_until(end)?;
@@ -177,11 +219,21 @@ impl Trial {
             let what = simulation.agreed().err().unwrap_or_default();
             return Err(Violation { at: simulation.now(), rule: "M5", what });
         };
-        *settled_after = Some(agreed.since(end));
+        settled.views = Some(agreed.since(end));
         // Nothing may stir any more, and after the longest memory nothing may be left. But where no side goes on, all
         // agree on who is missing, go down because of it, and come back.
         let forgotten = config.quarantine_ttl + config.tombstone_ttl * 2;
         let rest = simulation.now() + forgotten;
+        let shared = loop {
+            match simulation.sharing_agreed() {
+                Ok(()) => break simulation.now().since(agreed),
+                Err(what) if simulation.now() >= agreed + self.sharing_bound() => {
+                    return Err(Violation { at: simulation.now(), rule: "G3", what });
+                }
+                Err(_) => simulation.run_until(simulation.now() + config.gossip_interval)?,
+            }
+        };
+        settled.values = Some(shared);
         simulation.run_until(rest)?;
         let fenced = |life: &Life| life.ended.is_some_and(|(at, how)| how == End::Fenced && at > agreed);
         if simulation.history().lives.iter().any(fenced) {
@@ -190,6 +242,9 @@ impl Trial {
         }
         if let Err(what) = simulation.agreed() {
             return Err(Violation { at: simulation.now(), rule: "M5", what: format!("no longer: {what}") });
+        }
+        if let Err(what) = simulation.sharing_agreed() {
+            return Err(Violation { at: simulation.now(), rule: "G3", what: format!("no longer: {what}") });
         }
         simulation.check_rest()
     }
@@ -245,6 +300,8 @@ pub struct Campaign {
     pub failures: Vec<(u64, Violation)>,
     /// How long agreement took.
     pub settled: Vec<Duration>,
+    /// How long after that all values and topologies agreed.
+    pub shared: Vec<Duration>,
     /// Processes that were evicted.
     pub evicted: u64,
 }
@@ -258,6 +315,7 @@ impl Campaign {
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
             campaign.settled.extend(outcome.settled_after);
+            campaign.shared.extend(outcome.shared_after);
             if let Some(violation) = outcome.violation {
                 campaign.failures.push((seed, violation));
             }

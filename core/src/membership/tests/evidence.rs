@@ -494,3 +494,23 @@ fn the_quarantine_of_the_oldest_ends_when_there_are_too_many() {
     assert_eq!(node.status(B), Some(MemberStatus::Removed));
     assert!(node.events.contains(&Event::QuarantineEnded { member: member(B), observed_at: at(20) }));
 }
+
+#[test]
+fn nobody_else_is_asked_to_try_a_suspect_whom_enough_accuse() {
+    let accused =
+        |by: &[u128]| by.iter().fold(up(B), |record, by| record.claimed(Verdict::Suspect, MemberId::new(*by)));
+    let e = MemberId::new(5);
+    for (others, accusers, asked) in [
+        (&[B, C, D, e][..], &[3, 4, 5][..], true),
+        (&[B, C, D, e], &[3, 4, 5, 6], false),
+        (&[B, C, D], &[3, 4], true),
+        (&[B, C, D], &[1, 3, 4], false),
+    ] {
+        let mut node = among(others);
+        node.gossip(1, C, vec![accused(accusers)]);
+        node.probe_of(10, B);
+        node.run_to(600);
+        assert_eq!(!node.requests().is_empty(), asked, "{accusers:?}");
+        assert_eq!(node.status(B), Some(MemberStatus::Suspect));
+    }
+}

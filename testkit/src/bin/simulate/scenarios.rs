@@ -329,6 +329,10 @@ pub(crate) fn chaos_rows(report: &mut Report, campaign: &Campaign) {
         let settled = percentile(&mut campaign.settled.clone(), part);
         report.row(Row::new(format!("all agree, after the last fault, {which}"), seconds(settled)));
     }
+    for (which, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+        let shared = percentile(&mut campaign.shared.clone(), part);
+        report.row(Row::new(format!("all values agree, after that, {which}"), seconds(shared)));
+    }
     report.row(Row::new("processes evicted", campaign.evicted));
 }
 

@@ -104,6 +104,7 @@ impl Simulation {
                 self.feed(by, Input::Down { member: *member });
             }
         }
+        self.refresh(by);
     }
 
     /// Whether it runs as a member.
