@@ -43,10 +43,11 @@ impl Simulation {
         let known = from.is_some() && observer != subject;
         let first = self.history.gone(subject).len() == 1;
         let believes = to == MemberStatus::Dead && known && declared && first && self.is_calm_since(since);
-        let joined = self.history.lives[subject.index()].joined;
+        // From the beginning, if nothing is noted.
+        let since_when = self.history.up(observer).iter().rev().find(|(who, _)| *who == subject);
         let trusts = other.machine().phase() == Phase::Up
-            && joined.is_some_and(|joined| self.is_calm_since(joined))
-            && other.machine().status(observing).is_some_and(|status| status < MemberStatus::Suspect);
+            && other.machine().status(observing).is_some_and(|status| status < MemberStatus::Suspect)
+            && since_when.is_none_or(|(_, at)| self.is_calm_since(*at));
         let ends = to == MemberStatus::Removed && from == Some(MemberStatus::Dead);
         if believes {
             let (observer, subject) = (self.name(observer), self.name(subject));
