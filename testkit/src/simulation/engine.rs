@@ -1,6 +1,9 @@
 //! The clockwork: one queue, one thread, every process of the cluster.
 
+mod delivery;
+mod faults;
 mod judgement;
+mod lives;
 mod partition;
 mod sharing;
 
@@ -15,7 +18,6 @@ use gristmill_core::topology::{self, Topology};
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};
 use gristmill_messages::{Incarnation, MemberId, TopologyHash, TopologyVersion};
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::bytes::encoded_len;
@@ -436,121 +438,7 @@ impl Simulation {
         self.processes[process.index()].node.is_some()
     }
 
-    /// Since when nothing has been wrong with this host or the network.
-    fn healthy_since(&self, host: Host) -> Timestamp {
-        self.hosts[host.index()].disturbed_until.max(self.disturbed_until)
-    }
-
     // ---- the beginning ----
-
-    fn form(&mut self) {
-        let count = self.config.hosts;
-        let ids: Vec<_> = (0..count).map(|host| self.new_process(Host(u32::try_from(host).unwrap_or(0)))).collect();
-        let records: Vec<Carried> = ids
-            .iter()
-            .map(|id| {
-                let member = self.processes[id.index()].node.as_ref().map(|node| node.machine().me().member().clone());
-                member.map(|member| Record::new(member, Incarnation::default().next(), Stage::Up).into())
-            })
-            .collect::<Option<_>>()
-            .unwrap_or_default();
-        let stagger = self.config.membership.probe_interval;
-        for id in ids {
-            self.settle(id, &records, stagger);
-            self.settle_downing(id);
-            self.begin_sharing(id);
-            self.refresh(id);
-        }
-    }
-
-    /// Lets the process live for a random time before the beginning, so that the timers of no two go together.
-    fn settle(&mut self, id: ProcessId, records: &[Carried], stagger: Duration) {
-        let before = self.rng.random_range(Duration::ZERO..stagger);
-        let seeds = self.seeds();
-        let begin = self.processes[id.index()].clock.at(Timestamp::ZERO);
-        let start = Timestamp::new(begin.since_origin().saturating_sub(before));
-        let mut out = std::mem::take(&mut self.out);
-        let mut due: Option<(TimerEpoch, Timestamp)> = None;
-        if let Some(node) = &mut self.processes[id.index()].node {
-            let machine = node.machine_mut();
-            machine.handle(start, Input::Start { seeds: Vec::new() }, &mut out);
-            let others = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
-            if let Some(other) = records.iter().find(|record| record.id() != machine.me().id()) {
-                let message = Message::Sync { records: others, complete: Buckets::default() };
-                machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
-            }
-            machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
-            machine.assume_told();
-            let mut now = start;
-            loop {
-                for effect in out.drain_effects() {
-                    if let Effect::SetTimer { epoch, after } = effect {
-                        due = Some((epoch, now + after));
-                    }
-                }
-                out.drain_events().for_each(drop);
-                let Some((epoch, at)) = due.filter(|(_, at)| *at < begin) else { break };
-                now = at;
-                machine.handle(now, Input::Timer(epoch), &mut out);
-            }
-        }
-        self.out = out;
-        if let Some((epoch, at)) = due {
-            let after = self.processes[id.index()].clock.real(at.since(begin));
-            self.queue.push(Timestamp::ZERO + after, Happening::Timer { process: id, epoch });
-        }
-        self.history.began_up(id);
-        self.note_own_incarnation(id);
-    }
-
-    fn new_process(&mut self, host: Host) -> ProcessId {
-        let process = ProcessId(u32::try_from(self.processes.len()).unwrap_or(u32::MAX));
-        let id = MemberId::new(u128::from(self.rng.random::<u64>()) << 64 | u128::from(process.0));
-        let state = &mut self.hosts[host.index()];
-        let member = Member::new(id, state.member.clone(), [KindName::new("grain")]);
-        let node = Node::new(&self.config.membership, member, self.rng.random(), self.config.bug);
-        state.process = Some(process);
-        state.gone = false;
-        let clock = state.clock;
-        let timing = &self.config.membership;
-        let downing = self.config.downing.as_ref().map(|config| Downing::new(config.clone(), timing.clone(), id));
-        let incarnation = Incarnation::default();
-        let sharing = self.new_sharing(id);
-        self.processes.push(Process { host, id, node: Some(node), downing, sharing, incarnation, clock });
-        self.history.started(process, self.now);
-        process
-    }
-
-    fn start(&mut self, host: Host) {
-        self.starting = self.starting.saturating_sub(1);
-        if self.hosts[host.index()].process.is_some() {
-            return;
-        }
-        let anybody = self.running().any(|(_, machine)| machine.phase() == Phase::Up);
-        let seeds = self.seeds();
-        let state = &self.hosts[host.index()];
-        let input = match (&self.config.downing, &state.cut_off) {
-            // When nobody is left and those who returned have waited in vain, somebody starts the cluster anew.
-            (Some(downing), Some((was, settled))) if anybody || !state.has_tried => {
-                let through = self.hosts.iter().map(|state| state.member.clone()).collect();
-                let enough = downing.enough_to_form(settled.len());
-                Input::Return { through, was: *was, settled: settled.clone(), enough }
-            }
-            _ => Input::Start { seeds },
-        };
-        let process = self.new_process(host);
-        self.begin_sharing(process);
-        self.feed(process, input);
-    }
-
-    fn seeds(&self) -> Vec<Address> {
-        self.hosts.iter().take(self.config.seeds).map(|host| host.member.clone()).collect()
-    }
-
-    fn start_later(&mut self, host: Host, after: Duration) {
-        self.starting += 1;
-        self.queue.push(self.now + after, Happening::Start(host));
-    }
 
     // ---- one step ----
 
@@ -677,99 +565,6 @@ impl Simulation {
         }
     }
 
-    fn perform(&mut self, id: ProcessId, effect: Effect) {
-        match effect {
-            Effect::Send { to, message, .. } => self.send(id, to, message),
-            Effect::SetTimer { epoch, after } => {
-                let after = self.processes[id.index()].clock.real(after);
-                self.queue.push(self.now + after, Happening::Timer { process: id, epoch });
-            }
-            Effect::Join { address, joiner } => self.ask(id, &address, joiner),
-            Effect::AnswerJoin { request, answer } => {
-                let Some(Call { asker, host }) = self.calls.get(&request) else { return };
-                let asker = self.processes[asker.index()].host;
-                if let Passage::Once(after) | Passage::Twice(after, _) = self.network.pass(*host, asker) {
-                    self.queue.push(self.now + after, Happening::Answer { request, answer: Ok(answer) });
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, from: ProcessId, to: MemberId, message: Message) {
-        let Some(target) = self.process_of(to) else { return };
-        let totals: &mut Totals = &mut self.history.totals;
-        totals.messages += 1;
-        totals.bytes += encoded_len(&message) as u64;
-        totals.syncs += u64::from(matches!(message, Message::Sync { .. }));
-        let (here, there) = (self.processes[from.index()].host, self.processes[target.index()].host);
-        match self.network.pass(here, there) {
-            Passage::Lost => self.history.totals.lost += 1,
-            Passage::Cut => {
-                self.history.totals.lost += 1;
-                let failure = Happening::Failure { process: from, member: to, failure: Failure::Unreachable };
-                self.queue.push(self.now + self.network.config().unreachable_after, failure);
-            }
-            Passage::Once(after) => {
-                self.queue.push(self.now + after, Happening::Message { from, to: target, message });
-            }
-            Passage::Twice(after, again) => {
-                let copy = Happening::Message { from, to: target, message: message.clone() };
-                self.queue.push(self.now + after, copy);
-                self.queue.push(self.now + again, Happening::Message { from, to: target, message });
-            }
-        }
-    }
-
-    /// What the sender notices when the process is not there any more.
-    fn not_delivered(&mut self, from: ProcessId, to: ProcessId) {
-        let (here, there) = (self.processes[from.index()].host, self.processes[to.index()].host);
-        let member = self.processes[to.index()].id;
-        let state = &self.hosts[there.index()];
-        let (failure, after) = match state.process {
-            _ if state.gone || self.network.is_cut(there, here) => {
-                (Failure::Unreachable, self.network.config().unreachable_after)
-            }
-            Some(process) => (Failure::Superseded(self.processes[process.index()].id), self.network.latency()),
-            None => (Failure::Refused, self.network.latency()),
-        };
-        self.queue.push(self.now + after, Happening::Failure { process: from, member, failure });
-    }
-
-    fn ask(&mut self, asker: ProcessId, address: &Address, joiner: Record) {
-        let Some(host) = self.by_address.get(address).copied() else { return };
-        self.requests += 1;
-        let request = RequestId::new(self.requests);
-        self.calls.insert(request, Call { asker, host });
-        let here = self.processes[asker.index()].host;
-        let limit = self.now + self.network.config().answer_timeout;
-        let silent = Err(ContactFailure::Unreachable("no answer".into()));
-        self.queue.push(limit, Happening::Answer { request, answer: silent });
-        if let Passage::Once(after) | Passage::Twice(after, _) = self.network.pass(here, host) {
-            let at = self.now + after;
-            match self.hosts[host.index()].process {
-                Some(process) => self.queue.push(at, Happening::Ask { asker: process, request, joiner }),
-                None if self.hosts[host.index()].gone => {}
-                None => self.refuse_call_at(at, request, host, here),
-            }
-        }
-    }
-
-    fn refuse_call(&mut self, request: RequestId) {
-        let Some(Call { asker, host }) = self.calls.get(&request) else { return };
-        let (host, asker) = (*host, self.processes[asker.index()].host);
-        if !self.hosts[host.index()].gone {
-            self.refuse_call_at(self.now, request, host, asker);
-        }
-    }
-
-    fn refuse_call_at(&mut self, at: Timestamp, request: RequestId, from: Host, to: Host) {
-        if !self.network.is_cut(from, to) {
-            let refused = Err(ContactFailure::Unreachable("connection refused".into()));
-            let at = at + self.network.latency();
-            self.queue.push(at, Happening::Answer { request, answer: refused });
-        }
-    }
-
     // ---- what is seen ----
 
     fn observe(&mut self, id: ProcessId, event: &Event, end: &mut Option<End>) {
@@ -802,137 +597,7 @@ impl Simulation {
         }
     }
 
-    fn stopped(&mut self, id: ProcessId, end: End) {
-        let process = &mut self.processes[id.index()];
-        process.node = None;
-        let (host, member) = (process.host, process.id);
-        self.hosts[host.index()].process = None;
-        self.history.ended(id, self.now, end);
-        if let (End::Evicted | End::Fenced | End::NotJoined, Some(after)) = (end, self.config.rejoin) {
-            let state = &mut self.hosts[host.index()];
-            state.has_tried = end == End::NotJoined;
-            if !state.has_tried {
-                let decision =
-                    self.processes[id.index()].downing.as_ref().and_then(|downing| downing.decisions().last());
-                let fence = decision.filter(|decision| decision.fences(member));
-                state.cut_off = Some((member, fence.map_or_else(Vec::new, |decision| decision.baseline.clone())));
-            }
-            self.start_later(host, after);
-        }
-    }
-
     // ---- faults ----
-
-    fn fault(&mut self, index: usize, begins: bool) {
-        let fault = self.faults[index].clone();
-        if fault.hosts().iter().any(|host| host.index() >= self.hosts.len()) {
-            return;
-        }
-        let until = if begins { self.now + fault.duration() } else { self.now };
-        match &fault {
-            Fault::Crash(host) => {
-                self.hosts[host.index()].gone = true;
-                self.end_process(*host, End::Crashed);
-            }
-            Fault::Kill(host) => self.kill(*host),
-            Fault::Restart(host) => {
-                self.end_process(*host, End::Killed);
-                self.start_later(*host, Duration::ZERO);
-            }
-            Fault::Leave(host) => {
-                if let Some(process) = self.hosts[host.index()].process {
-                    self.feed(process, Input::Leave);
-                    self.end_sharing(process);
-                    self.queue.push(self.now + DRAIN, Happening::Drained(process));
-                }
-            }
-            Fault::Stall(host, _) => {
-                let state = &mut self.hosts[host.index()];
-                state.stalled_until = state.stalled_until.max(until);
-                // Measured by a task of its own, which runs behind what waits already.
-                if let (Some(process), true) = (state.process, begins) {
-                    let by = fault.duration();
-                    self.queue.push(until + Duration::from_millis(1), Happening::Lag { process, by });
-                }
-            }
-            Fault::Drift(host, rate) => {
-                let state = &mut self.hosts[host.index()];
-                state.clock.set_rate(self.now, *rate);
-                if let Some(process) = state.process {
-                    self.processes[process.index()].clock = state.clock;
-                }
-            }
-            Fault::Deaf(host, _) => self.network.set_deaf(*host, begins),
-            Fault::Mute(host, _) => self.network.set_mute(*host, begins),
-            Fault::Cut(from, to, _) => self.network.set_cut(*from, *to, begins),
-            Fault::Partition(hosts, _) => self.network.set_partition(index, begins.then_some(hosts)),
-            Fault::Loss(percent, _) => self.network.set_loss(index, begins.then_some(*percent)),
-            Fault::Duplicate(percent, _) => self.network.set_duplication(index, begins.then_some(*percent)),
-            Fault::Delay(most, _) => self.network.set_delay(index, begins.then_some(*most)),
-            Fault::Bad(host, percent) => self.network.set_bad(*host, *percent),
-            Fault::Lie(host, lie, _) => {
-                if let Some(process) = self.hosts[host.index()].process
-                    && let Some(node) = &mut self.processes[process.index()].node
-                {
-                    node.set_lie(begins.then_some(*lie));
-                }
-            }
-        }
-        self.disturb(&fault, until);
-    }
-
-    /// Who cannot be expected to be well until then.
-    fn disturb(&mut self, fault: &Fault, until: Timestamp) {
-        let forever = Timestamp::new(Duration::MAX);
-        match fault {
-            Fault::Partition(..) | Fault::Loss(..) | Fault::Delay(..) => {
-                self.disturbed_until = self.disturbed_until.max(until);
-            }
-            Fault::Stall(host, _) | Fault::Deaf(host, _) | Fault::Mute(host, _) => {
-                let state = &mut self.hosts[host.index()];
-                state.disturbed_until = state.disturbed_until.max(until);
-            }
-            Fault::Cut(from, to, _) => {
-                for host in [from, to] {
-                    let state = &mut self.hosts[host.index()];
-                    state.disturbed_until = state.disturbed_until.max(until);
-                }
-            }
-            Fault::Bad(host, _) => self.hosts[host.index()].disturbed_until = forever,
-            Fault::Crash(_)
-            | Fault::Kill(_)
-            | Fault::Restart(_)
-            | Fault::Leave(_)
-            | Fault::Drift(..)
-            | Fault::Duplicate(..)
-            | Fault::Lie(..) => {}
-        }
-    }
-
-    fn end_process(&mut self, host: Host, end: End) {
-        self.hosts[host.index()].cut_off = None;
-        if let Some(id) = self.hosts[host.index()].process.take() {
-            self.processes[id.index()].node = None;
-            self.history.ended(id, self.now, end);
-        }
-    }
-
-    /// Who has a connection to a killed process sees it reset, dials again and is refused.
-    fn kill(&mut self, host: Host) {
-        let Some(id) = self.hosts[host.index()].process else { return };
-        self.end_process(host, End::Killed);
-        let member = self.processes[id.index()].id;
-        let mut peers: Vec<_> = self.running().map(|(id, _)| id).collect();
-        let (peers, _) = peers.partial_shuffle(&mut self.rng, CONNECTIONS);
-        for process in peers {
-            let peer = self.processes[process.index()].host;
-            if !self.network.is_cut(host, peer) && !self.network.is_cut(peer, host) {
-                let after = self.network.latency() + self.network.latency() + self.network.latency();
-                let failure = Happening::Failure { process: *process, member, failure: Failure::Refused };
-                self.queue.push(self.now + after, failure);
-            }
-        }
-    }
 
     fn mix(&mut self, value: u64) {
         let time = u64::try_from(self.now.since_origin().as_nanos()).unwrap_or(u64::MAX);
