@@ -182,6 +182,8 @@ pub struct Membership {
     refusals: Refusals,
     breaker: Breaker,
     isolated: bool,
+    /// When this node last found that it had not run for as long as a suspicion lasts.
+    stood_still: Option<Timestamp>,
     /// When a message of anybody arrived.
     last_heard: Timestamp,
     /// Departures that are known from others alone.
@@ -216,6 +218,7 @@ impl Membership {
             refusals: Refusals::default(),
             breaker: Breaker::default(),
             isolated: false,
+            stood_still: None,
             last_heard: Timestamp::ZERO,
             doubts: BTreeMap::new(),
             hearsay: Hearsay::default(),
@@ -402,7 +405,7 @@ impl Membership {
             Input::Received { from, message } => self.received(now, from, message, out),
             Input::Unreachable { member } => self.detector.hasten(member),
             Input::Refused { member } => self.refused(now, member, out),
-            Input::Lag { by } => self.lagged(by),
+            Input::Lag { by } => self.lagged(now, by),
             Input::Superseded { old, by } => self.met_another(now, old, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Poll { members } => self.poll(&members, out),
@@ -422,7 +425,7 @@ impl Membership {
         // judged by time that this node did not live through.
         let late = self.agenda.lateness(now);
         if late >= self.config.probe_timeout {
-            self.lagged(late);
+            self.lagged(now, late);
             self.give_time(late + self.config.probe_timeout);
         }
         while let Some(task) = self.agenda.pop_due(now) {
@@ -448,7 +451,10 @@ impl Membership {
     }
 
     /// This node did not run when it should have.
-    fn lagged(&mut self, by: Duration) {
+    fn lagged(&mut self, now: Timestamp, by: Duration) {
+        if by >= self.config.suspicion_timeout(self.table.size()) {
+            self.stood_still = Some(now);
+        }
         if by >= self.config.probe_timeout / 2 {
             let timeouts = by.as_nanos() / self.config.probe_timeout.as_nanos().max(1);
             self.health.worsen(u32::try_from(timeouts).unwrap_or(u32::MAX).saturating_add(1));

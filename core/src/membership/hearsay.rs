@@ -7,7 +7,7 @@
 //! | said to this node | believed |
 //! | --- | --- |
 //! | a living member is dead | with a second voice, or when this node's own probe or connection has failed |
-//! | this node is dead | with a second voice; where no two others can speak, at once |
+//! | this node is dead | with a second voice; at once where no two others can speak, or when it stood still for as long as a suspicion lasts |
 //! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
 //!
 //! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
@@ -267,8 +267,16 @@ impl Membership {
         self.hearsay.of_me.add(from, now, within);
         // Whom this node itself does not reach cannot be the second to say it.
         let able = |record: &&Arc<Record>| !self.suspicions.get(&record.id()).is_some_and(|suspicion| suspicion.mine);
-        let needed = self.table.living().filter(able).take(Voices::ENOUGH).count();
+        let others = self.table.living().filter(able).take(Voices::ENOUGH).count();
+        // Who stood still has seen itself why it may be dead.
+        let needed = if self.has_stood_still(now) { 1 } else { others };
         self.hearsay.of_me.count(now, within) >= needed
+    }
+
+    /// Whether this process has lately not run for as long as the shortest suspicion lasts.
+    fn has_stood_still(&self, now: Timestamp) -> bool {
+        self.agenda.lateness(now) >= self.config.suspicion_timeout(self.table.size())
+            || self.stood_still.is_some_and(|at| now.since(at) <= self.voice_ttl())
     }
 
     /// Asks others what they hold this node for, and tells them that it lives: who holds it for dead says so.

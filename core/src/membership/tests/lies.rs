@@ -279,6 +279,8 @@ fn a_node_that_two_members_call_dead_stops() {
     assert_eq!((node.membership.phase(), node.events.last()), (Phase::Stopped, Some(&Event::Evicted { by: Some(B) })));
     let mut node = among_four();
     told_dead(&mut node, 10, B);
+    // Else it would have stood still.
+    [Task::Probe, Task::Gossip].map(|task| node.membership.agenda.cancel(task));
     told_dead(&mut node, 10_011, C);
     assert_eq!(node.membership.phase(), Phase::Up, "the one has not said it for long");
 }
@@ -295,6 +297,17 @@ fn where_no_second_member_can_say_so_one_voice_is_enough() {
     let mut node = self::node();
     node.gossip(10, B, vec![record(C, 1, Stage::Up).claimed(Verdict::Suspect, B), dead(ME, B)]);
     assert_eq!(node.membership.phase(), Phase::Up, "which is not for B to say");
+}
+
+#[test]
+fn who_stood_still_for_as_long_as_a_suspicion_lasts_stops_at_the_first_voice() {
+    let after = |by| {
+        let mut node = among_four();
+        node.membership.handle(at(5), Input::Lag { by: Duration::from_secs(by) }, &mut Outbox::new());
+        told_dead(&mut node, 10, B);
+        node.membership.phase()
+    };
+    assert_eq!([1, 5].map(after), [Phase::Up, Phase::Stopped]);
 }
 
 // Back from the dead
