@@ -280,7 +280,7 @@ fn a_node_that_two_members_call_dead_stops() {
     let mut node = among_four();
     told_dead(&mut node, 10, B);
     // Else it would have stood still.
-    [Task::Probe, Task::Gossip].map(|task| node.membership.agenda.cancel(task));
+    [Task::Probe, Task::Gossip].into_iter().for_each(|task| node.membership.agenda.cancel(task));
     told_dead(&mut node, 10_011, C);
     assert_eq!(node.membership.phase(), Phase::Up, "the one has not said it for long");
 }
