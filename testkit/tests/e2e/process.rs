@@ -1,8 +1,8 @@
 //! One node as a child process.
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -267,7 +267,8 @@ pub(crate) fn free_address() -> String {
     }
 }
 
-/// Whether a listener can be bound there now.
+/// Whether nobody listens there. Asked by connecting: a listener of our own, bound for a moment, would live on in a child
+/// that another test starts in that moment, and the port would be taken when it is needed.
 pub(crate) fn is_free(address: &str) -> bool {
-    TcpListener::bind(address).is_ok()
+    TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
