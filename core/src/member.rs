@@ -71,7 +71,7 @@ text! {
 /// | `Up` | `Leaving`, `Suspect`, `Dead`, `Removed` |
 /// | `Leaving` | `Suspect`, `Dead`, `Removed` |
 /// | `Suspect` | what it was before (refuted), `Leaving`, `Dead`, `Removed` |
-/// | `Dead` | `Removed` |
+/// | `Dead` | `Removed`; what it was before (the verdict stood alone and was withdrawn) |
 /// | `Removed` | none |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MemberStatus {
@@ -83,7 +83,7 @@ pub enum MemberStatus {
     Leaving,
     /// Did not answer probes; owns its keys until it refutes or is declared dead.
     Suspect,
-    /// Declared dead: quarantined, owns nothing, never comes back under this id.
+    /// Declared dead: quarantined, owns nothing. It comes back under this id only when the verdict is withdrawn.
     Dead,
     /// Gone, by its own word or after its quarantine.
     Removed,

@@ -15,8 +15,9 @@
 //!   of the only one who could say it ([`Event::Evicted`]). Two sides of a partition
 //!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
 //!   should go on serving in between is decided by [`downing`](crate::downing).
-//! - A member that lies cannot make another one leave, move, run out of incarnations or die, as long as the others reach
-//!   that one. It can have another one suspected or called dead, which that one refutes. Two that lie can kill.
+//! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor have
+//!   anybody believe in members that do not exist. It can have another one suspected or called dead, which that one
+//!   refutes. Two that lie can kill.
 //! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
 //!   the network is likelier to be the cause.
 //!
@@ -118,7 +119,7 @@ use agenda::Agenda;
 use breaker::Breaker;
 use comparison::Comparisons;
 use dissemination::Dissemination;
-use doubt::Doubt;
+use doubt::{Doubt, Reports};
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;
@@ -189,6 +190,9 @@ pub struct Membership {
     /// Departures that are known from others alone.
     doubts: BTreeMap<MemberId, Doubt>,
     hearsay: Hearsay,
+    /// When this node last wrote a version far above its own.
+    climbed: Option<Timestamp>,
+    reports: Reports,
     chronicle: Chronicle,
     stats: Stats,
     news: Dissemination,
@@ -222,6 +226,8 @@ impl Membership {
             last_heard: Timestamp::ZERO,
             doubts: BTreeMap::new(),
             hearsay: Hearsay::default(),
+            climbed: None,
+            reports: Reports::default(),
             chronicle: Chronicle::default(),
             stats: Stats::default(),
             news: Dissemination::default(),
@@ -332,6 +338,12 @@ impl Membership {
         self.phase
     }
 
+    /// Whether this node has asked `by` to ping the member, and waits for what it has to say.
+    #[must_use]
+    pub fn awaits_report(&self, by: MemberId, sequence: ProbeSequence, member: MemberId) -> bool {
+        self.detector.awaits(sequence, member, by)
+    }
+
     /// Drops all news, as if everyone had heard them: for a simulation that begins in the middle of a cluster's life.
     pub fn assume_told(&mut self) {
         self.news = Dissemination::default();
@@ -367,6 +379,7 @@ impl Membership {
         assert!(self.refusals.members().all(is_living), "only the living are refused");
         let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
         assert!(self.doubts.keys().all(doubted), "every doubt ends");
+        assert!(self.hearsay.newcomers().all(|id| self.table.get(id).is_none()), "newcomers are not known yet");
         assert!(self.hearsay.accused().all(is_living), "only the living are said to be dead");
         assert!(self.hearsay.missed().all(|id| self.table.reason(id).is_some()), "only the dead are said to live");
         let due = |task| self.agenda.deadline(task).is_some();

@@ -161,7 +161,7 @@ impl Net {
                 if runs && !self.cut.contains(&(from, host)) {
                     // A message of a former life comes from nobody any more.
                     let sender = self.hosts[from].membership.me().id();
-                    if let Some(heard) = downing::hear(sender, &message) {
+                    if let Some(heard) = downing::hear(&self.hosts[host].membership, sender, &message) {
                         self.judge(host, heard);
                     }
                     self.input(host, Input::Received { from: sender, message });

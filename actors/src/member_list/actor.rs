@@ -155,7 +155,7 @@ impl MemberListState {
         }
         match decode(&request) {
             Some(message) => {
-                if let Some(heard) = downing::hear(request.from, &message) {
+                if let Some(heard) = downing::hear(&self.membership, request.from, &message) {
                     self.judge(myself, heard);
                 }
                 self.step(myself, Input::Received { from: request.from, message });

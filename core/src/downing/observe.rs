@@ -55,12 +55,15 @@ pub fn observe(membership: &Membership) -> Vec<Observed> {
     membership.records().filter_map(|record| Some(Observed { id: record.id(), standing: standing(record)? })).collect()
 }
 
-/// What a message of the membership says about who reaches whom, if anything.
+/// What a message that the membership is about to receive says about who reaches whom, if anything. A report counts only
+/// from a member that this node has asked for it and that has not reported yet.
 #[must_use]
-pub const fn hear(from: MemberId, message: &Message) -> Option<Input> {
+pub fn hear(membership: &Membership, from: MemberId, message: &Message) -> Option<Input> {
     match message {
         Message::PingAck { .. } => Some(Input::Answered { member: from }),
-        Message::PingReport { target, outcome: PingOutcome::Reached, .. } => Some(Input::Vouched { member: *target }),
+        Message::PingReport { sequence, target, outcome: PingOutcome::Reached, .. } => {
+            membership.awaits_report(from, *sequence, *target).then_some(Input::Vouched { member: *target })
+        }
         Message::PingReport { .. }
         | Message::Ping { .. }
         | Message::PingRequest { .. }

@@ -5,19 +5,21 @@
 //!
 //! | said of a known member by another | believed |
 //! | --- | --- |
-//! | a later incarnation, at an earlier or the same stage up to `Up` | yes, unless it is implausibly far ahead: the member writes a later one |
-//! | another address | never: an id lives as long as its process, and stays where it is |
+//! | a later incarnation, at an earlier or the same stage up to `Up` | yes, unless it is implausibly far ahead: then the member is asked. It writes a later one |
+//! | another address, other kinds, another weight | never: an id lives as long as its process, and stays what it is |
 //! | that it leaves or has left | when it does not answer a ping, or says so itself |
 //! | that it is suspect | yes: the member refutes |
-//! | that it is dead, or that a dead one lives | see [`hearsay`](super::hearsay) |
+//! | that it is dead, that a dead one lives, or that there is one of whom nothing is known | see [`hearsay`](super::hearsay) |
+//! | that a dead one is forgotten | when half of its quarantine is over here |
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
-use gristmill_messages::{Incarnation, MemberId};
+use gristmill_messages::MemberId;
 
 use super::record::{Record, Stage, Verdict};
 use super::{Event, Membership, Outbox, ProbeSequence, Refusal, Task};
-use crate::Timestamp;
+use crate::{MemberStatus, Timestamp};
 
 /// A departure that awaits the member's own word.
 #[derive(Debug)]
@@ -27,62 +29,118 @@ pub(super) struct Doubt {
     sequence: ProbeSequence,
 }
 
+/// How often it was said lately that something was refused. Peers decide how often there is reason to, and each time is
+/// an event, which must not crowd out others.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    since: Timestamp,
+    said: u32,
+}
+
+impl Reports {
+    /// In one interval; all are counted.
+    pub(super) const MOST: u32 = 16;
+
+    fn take(&mut self, now: Timestamp, interval: Duration) -> bool {
+        if now.since(self.since) >= interval {
+            *self = Self { since: now, said: 0 };
+        }
+        self.said = self.said.saturating_add(1);
+        self.said <= Self::MOST
+    }
+}
+
 impl Membership {
     /// Departures that are doubted at the same time; more are not listened to, and will be said again.
     const MOST_DOUBTS: usize = 256;
-    /// A step of an incarnation that no member makes between two pieces of news of it.
-    const FAR_AHEAD: u64 = 1 << 20;
-    /// An incarnation that no member reaches. So much above a step that many lies are needed to come near it.
-    const OUT_OF_REACH: u64 = 1 << 40;
+    /// A step of an incarnation that no member makes between two pieces of news of it, and that another may not say of it.
+    const FAR_AHEAD: u64 = 1 << 10;
+    /// A step that a member does not make, whatever is said of it: above anything that others can be made to believe, in
+    /// steps of [`FAR_AHEAD`](Self::FAR_AHEAD), within a probe interval.
+    const MOST_CLIMBED: u64 = 1 << 42;
+    /// An incarnation that no member reaches. A liar that has a member make the greatest step in each probe interval needs
+    /// a million of them: twelve days of seconds.
+    const OUT_OF_REACH: u64 = 1 << 62;
 
-    /// Whether what `from` says of another is to be learned now.
-    pub(super) fn believes(
+    /// What is to be learned now of what `from` says; of others that is mostly the record itself.
+    pub(super) fn believed(
         &mut self,
         now: Timestamp,
         from: Option<MemberId>,
         record: &Arc<Record>,
         out: &mut Outbox,
-    ) -> bool {
+    ) -> Option<Arc<Record>> {
         let id = record.id();
-        let Some(known) = self.table.get(id) else { return record.incarnation().get() <= Self::OUT_OF_REACH };
-        let ahead = record.incarnation().get().saturating_sub(known.incarnation().get());
-        let refusal = if known.member().address != record.member().address {
-            Some(Refusal::Forged)
-        } else if ahead > Self::FAR_AHEAD || record.incarnation() > Incarnation::new(Self::OUT_OF_REACH) {
-            Some(Refusal::Implausible)
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
-            let (from, to) = (Some(known.status()), record.status());
-            out.event(Event::TransitionRefused { member: id, from, to, reason });
-            return false;
+        if record.incarnation().get() > Self::OUT_OF_REACH {
+            self.refuse(now, record, Refusal::Implausible, out);
+            return None;
         }
         if id == self.me().id() {
-            return true;
+            return self.is_refutable(now, record, out).then(|| Arc::clone(record));
+        }
+        let Some(known) = self.table.get(id) else { return self.believed_newcomer(now, from, record) };
+        let own_word = from == Some(id);
+        if !own_word && known.member() != record.member() {
+            self.refuse(now, record, Refusal::Forged, out);
+            return None;
+        }
+        let ahead = record.incarnation().get().saturating_sub(known.incarnation().get());
+        if !own_word && ahead > Self::FAR_AHEAD {
+            self.refuse(now, record, Refusal::Implausible, out);
+            // It may be so after all, when this node has missed a lot, or others were made to believe it step by step.
+            self.compare(now, id, out);
+            return None;
         }
         if known.is_terminal() {
-            let ended = record.is_terminal();
-            if ended {
-                self.inherit(now, from, id, false);
-            } else {
+            if !record.is_terminal() {
                 self.hear_of_dead(now, from, record, out);
+                return None;
             }
-            return ended;
+            let forgotten = record.status() == MemberStatus::Removed && known.status() == MemberStatus::Dead;
+            let expires = self.agenda.deadline(Task::Expire(id));
+            if forgotten && !own_word && expires.is_none_or(|at| at.since(now) > self.config.quarantine_ttl / 2) {
+                return None;
+            }
+            self.inherit(now, from, id, false);
+            return Some(Arc::clone(record));
         }
         if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
-            return self.believes_death(now, from, record, out);
+            return self.believes_death(now, from, record, out).then(|| Arc::clone(record));
         }
         let departs = record.stage() >= Stage::Leaving && known.stage() < Stage::Leaving;
-        if !departs || from == Some(id) {
+        if departs && !own_word {
+            self.doubt(now, record, out);
+            return None;
+        }
+        Some(Arc::clone(record))
+    }
+
+    /// Whether this node may write a version later than the one that is said to be its own.
+    fn is_refutable(&mut self, now: Timestamp, said: &Record, out: &mut Outbox) -> bool {
+        let ahead = said.incarnation().get().saturating_sub(self.me().incarnation().get());
+        if ahead <= Self::FAR_AHEAD {
             return true;
         }
-        self.doubt(now, record, out);
-        false
+        let climbed_lately = self.climbed.is_some_and(|at| now.since(at) < self.config.probe_interval);
+        if ahead > Self::MOST_CLIMBED || climbed_lately {
+            self.refuse(now, said, Refusal::Implausible, out);
+            return false;
+        }
+        self.climbed = Some(now);
+        true
+    }
+
+    /// Says what was refused, as long as that is not said all the time.
+    pub(super) fn refuse(&mut self, now: Timestamp, said: &Record, reason: Refusal, out: &mut Outbox) {
+        let from = self.status(said.id());
+        self.stats.refused += 1;
+        if self.reports.take(now, self.config.probe_interval) {
+            out.event(Event::TransitionRefused { member: said.id(), from, to: said.status(), reason });
+        }
     }
 
     /// The member's answer to the ping of a doubt: what it said of itself with it was learned already.
-    pub(super) fn contradicted(&mut self, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
+    pub(super) fn contradicted(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
         if self.doubts.get(&from).is_none_or(|doubt| doubt.sequence != sequence) {
             return;
         }
@@ -90,8 +148,7 @@ impl Membership {
         if let (Some(doubt), Some(known)) = (self.doubts.remove(&from), self.table.get(from))
             && known.stage() < Stage::Leaving
         {
-            let (from, to) = (Some(known.status()), doubt.record.stage().into());
-            out.event(Event::TransitionRefused { member: doubt.record.id(), from, to, reason: Refusal::Forged });
+            self.refuse(now, &doubt.record.own_part(), Refusal::Forged, out);
         }
     }
 

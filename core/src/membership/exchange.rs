@@ -29,10 +29,9 @@ impl Membership {
             if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
                 continue;
             }
-            if self.believes(now, Some(from), record, out) {
-                news |= self.learn(now, Some(from), record, out);
-            } else {
-                disputed = true;
+            match self.believed(now, Some(from), record, out) {
+                Some(believed) => news |= self.learn(now, Some(from), &believed, out),
+                None => disputed = true,
             }
             if self.phase == Phase::Stopped {
                 return;
@@ -84,15 +83,16 @@ impl Membership {
         if self.reason(from).is_some()
             && let Some(own) = records.iter().find(|record| record.id() == from)
         {
-            self.believes(now, Some(from), own, out);
+            self.believed(now, Some(from), own, out);
         }
         let Some(known) = self.table.get(from) else {
             let introduces = |record: &Arc<Record>| record.id() == from && !record.is_terminal();
             let introduced = records.iter().any(introduces) && !self.table.has_lapsed(from);
-            if !introduced {
+            let known = introduced || self.meet_newcomer(now, from, out);
+            if !known {
                 out.event(Event::SenderUnknown { member: from });
             }
-            return introduced;
+            return known;
         };
         if known.is_terminal() && matches!(message, Message::Ping { .. }) {
             tell_the_dead(known, self.table.digest(), out);

@@ -191,6 +191,12 @@ impl FailureDetector {
         }
     }
 
+    /// Whether this one was asked to try, and has not reported yet.
+    pub(super) fn awaits(&self, sequence: ProbeSequence, member: MemberId, by: MemberId) -> bool {
+        let probe = self.probes.get(&sequence).filter(|probe| probe.member == member);
+        probe.is_some_and(|probe| probe.silent.contains(&by))
+    }
+
     /// One of those who were asked has reported; whether it was, and of this member.
     pub(super) fn reported(&mut self, sequence: ProbeSequence, member: MemberId, by: MemberId) -> bool {
         let Some(probe) = self.probes.get_mut(&sequence).filter(|probe| probe.member == member) else { return false };

@@ -9,10 +9,14 @@
 //! | a living member is dead | with a second voice, or when this node's own probe or connection has failed |
 //! | this node is dead | with a second voice; at once where no two others can speak, or when it stood still for as long as a suspicion lasts |
 //! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
+//! | there is a member of whom nothing is known | with a second voice, or when it speaks itself |
 //!
 //! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
 //! tells it who accuses it. A member that lives so refutes, and who condemned an earlier version by itself is told of
 //! the later one by all others, and takes the verdict back. An earlier version never brings anybody back.
+//!
+//! Of a newcomer both who let it in and itself tell all others. A member of whom only one has spoken for a probe interval
+//! is asked itself: so two parts of a cluster that know of each other through one member find each other.
 //!
 //! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
 //! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it up
@@ -28,14 +32,16 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use gristmill_messages::MemberId;
+use rand::seq::SliceRandom;
 
 use super::record::{Record, Verdict};
 use super::voices::Voices;
-use super::{Event, Membership, Outbox, Refusal, SuspicionOutcome, Task};
-use crate::{MemberStatus, Timestamp};
+use super::{Effect, Event, Membership, Message, Outbox, Refusal, SuspicionOutcome, Task};
+use crate::{Member, MemberStatus, Timestamp};
 
 /// What others have said lately. Bounded; what finds no room is not listened to, and will be said again.
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ pub(super) struct Hearsay {
     deaths: BTreeMap<MemberId, Said>,
     /// That dead members live.
     lives: BTreeMap<MemberId, Said>,
+    /// That there are members of whom nothing is known.
+    newcomers: BTreeMap<MemberId, Said>,
     /// Dead members that this node never held for living, and that fewer than two have said to be dead.
     inherited: BTreeMap<MemberId, Voices>,
     /// That this node is dead.
@@ -56,7 +64,7 @@ pub(super) struct Hearsay {
 struct Said {
     record: Arc<Record>,
     voices: Voices,
-    /// When the member was asked last.
+    /// When the member was asked last; of a newcomer also when it was first told of.
     asked: Option<Timestamp>,
 }
 
@@ -74,6 +82,8 @@ impl Said {
 
 impl Hearsay {
     const MOST: usize = 256;
+    /// The same of newcomers: two parts of a cluster that find each other are many at once.
+    const MOST_NEWCOMERS: usize = 1_024;
 
     pub(super) fn forget(&mut self, member: MemberId) {
         self.deaths.remove(&member);
@@ -90,20 +100,30 @@ impl Hearsay {
         self.deaths.keys().copied()
     }
 
+    /// It is no newcomer any more.
+    pub(super) fn know(&mut self, member: MemberId) {
+        self.newcomers.remove(&member);
+    }
+
+    pub(super) fn newcomers(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.newcomers.keys().copied()
+    }
+
     pub(super) fn missed(&self) -> impl Iterator<Item = MemberId> + '_ {
         self.lives.keys().chain(self.inherited.keys()).copied()
     }
 
-    /// What is said of this member in one of the two tables, made anew if there is room.
+    /// What is said of this member in one of the tables, made anew if there is room for one more among so many.
     fn of<'a>(
         table: &'a mut BTreeMap<MemberId, Said>,
+        most: usize,
         record: &Arc<Record>,
         now: Timestamp,
         within: Duration,
     ) -> Option<&'a mut Said> {
-        if table.len() >= Self::MOST && !table.contains_key(&record.id()) {
+        if table.len() >= most && !table.contains_key(&record.id()) {
             table.retain(|_, said| said.voices.count(now, within) > 0);
-            if table.len() >= Self::MOST {
+            if table.len() >= most {
                 return None;
             }
         }
@@ -116,6 +136,8 @@ impl Membership {
     const VOICE_COUNTS_FOR: u32 = 10;
     /// Others that are asked at once by a node that is told that it is dead.
     const ASKED_ABOUT_ME: usize = 3;
+    /// Newcomers that are asked at once.
+    const NEWCOMERS_ASKED: usize = 3;
 
     fn voice_ttl(&self) -> Duration {
         self.config.probe_interval * Self::VOICE_COUNTS_FOR
@@ -137,7 +159,9 @@ impl Membership {
         if self.has_seen_it_fail(id) || from == Some(id) {
             return true;
         }
-        let Some(said) = Hearsay::of(&mut self.hearsay.deaths, record, now, within) else { return false };
+        let Some(said) = Hearsay::of(&mut self.hearsay.deaths, Hearsay::MOST, record, now, within) else {
+            return false;
+        };
         if said.record.incarnation() < record.incarnation() {
             // Who refutes is not asked again for each version that somebody accuses.
             let asked = said.asked.filter(|asked| now.since(*asked) <= 2 * self.config.probe_interval);
@@ -185,6 +209,63 @@ impl Membership {
         Some(Arc::new(version.claimed(Verdict::Suspect, by)))
     }
 
+    /// What is believed of a member of whom nothing is known. Two voices count together when they describe the same; what
+    /// only one of them says, a later stage or a suspicion, is not believed yet.
+    pub(super) fn believed_newcomer(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+    ) -> Option<Arc<Record>> {
+        let (id, within) = (record.id(), self.voice_ttl());
+        let from = from.filter(|from| *from != id);
+        // Its own word, or that of one who let this node in. That one is gone is not remembered, and nobody's loss.
+        if from.is_none() || record.status() == MemberStatus::Removed || self.table.has_lapsed(id) {
+            return Some(Arc::clone(record));
+        }
+        let most = Hearsay::MOST_NEWCOMERS;
+        let said = Hearsay::of(&mut self.hearsay.newcomers, most, record, now, within)?;
+        said.asked.get_or_insert(now);
+        if said.record.member() != record.member() || said.record.is_terminal() != record.is_terminal() {
+            *said = Said { asked: said.asked, ..Said::new(record) };
+        }
+        if let Some(from) = from {
+            said.voices.add(from, now, within);
+        }
+        let incarnation = said.record.incarnation().max(record.incarnation());
+        let common = Record::new(record.member().clone(), incarnation, said.record.stage().min(record.stage()));
+        if !record.is_terminal() {
+            said.record = Arc::new(common);
+        }
+        (said.voices.count(now, within) >= Voices::ENOUGH).then(|| Arc::clone(&said.record))
+    }
+
+    /// A message has come from one who did not say who it is; whether others have told of it.
+    pub(super) fn meet_newcomer(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
+        let said = self.hearsay.newcomers.remove(&member).filter(|said| !said.record.is_terminal());
+        said.is_some_and(|said| self.learn(now, Some(member), &said.record, out))
+    }
+
+    /// Asks some of those of whom only one has told for a while.
+    pub(super) fn ask_newcomers(&mut self, now: Timestamp, out: &mut Outbox) {
+        let within = self.voice_ttl();
+        self.hearsay.newcomers.retain(|_, said| said.voices.count(now, within) > 0);
+        let waits = |at| now.since(at) >= self.config.probe_interval;
+        let due = |said: &&mut Said| !said.record.is_terminal() && said.asked.is_none_or(waits);
+        let mut due: Vec<_> = self.hearsay.newcomers.values_mut().filter(due).collect();
+        let (due, _) = due.partial_shuffle(&mut self.rng, Self::NEWCOMERS_ASKED);
+        let mut asked = Vec::new();
+        for said in due {
+            said.asked = Some(now);
+            asked.push(said.record.member().clone());
+        }
+        for Member { id, address, .. } in asked {
+            let sequence = self.detector.sequence();
+            let (updates, digest) = (self.updates_for(id, true), self.table.digest());
+            out.effect(Effect::Send { to: id, address, message: Message::Ping { sequence, updates, digest } });
+        }
+    }
+
     /// This node learns of a dead member that it never held for living, or hears of it again.
     pub(super) fn inherit(&mut self, now: Timestamp, from: Option<MemberId>, member: MemberId, new: bool) {
         let within = self.voice_ttl();
@@ -218,7 +299,9 @@ impl Membership {
         out: &mut Outbox,
     ) {
         let (id, within) = (record.id(), self.voice_ttl());
-        let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead) else { return };
+        let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead).cloned() else {
+            return;
+        };
         if !self.hearsay.is_told(id) {
             if record.incarnation() >= known.incarnation() {
                 self.reinstate(now, &Arc::new(record.own_part()), out);
@@ -227,12 +310,13 @@ impl Membership {
         }
         let later = record.claim().is_none() && record.incarnation() > known.incarnation();
         let Some(from) = from.filter(|_| later) else { return };
-        let Some(said) = Hearsay::of(&mut self.hearsay.lives, record, now, within) else { return };
-        said.merge(record);
+        // Nothing but that it has written later: what else it wrote is learned when it lives.
+        let living = Arc::new(Record::new(known.member().clone(), record.incarnation(), known.stage()));
+        let Some(said) = Hearsay::of(&mut self.hearsay.lives, Hearsay::MOST, &living, now, within) else { return };
+        said.merge(&living);
         let new = said.voices.add(from, now, within);
         if !self.withdraw(now, id, out) && new {
-            let (from, to) = (Some(MemberStatus::Dead), record.status());
-            out.event(Event::TransitionRefused { member: id, from, to, reason: Refusal::Final });
+            self.refuse(now, record, Refusal::Final, out);
         }
     }
 

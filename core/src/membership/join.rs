@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -10,7 +11,9 @@ use rand::seq::SliceRandom;
 
 use super::record::{Record, Stage};
 use super::returning::Returning;
-use super::{ContactFailure, Effect, Event, JoinAnswer, JoinError, Membership, Outbox, Phase, SeedFailure, Task};
+use super::{
+    ContactFailure, Effect, Event, JoinAnswer, JoinError, Membership, Message, Outbox, Phase, SeedFailure, Task,
+};
 use crate::{Address, MemberStatus, Timestamp};
 
 /// An attempt to join.
@@ -260,8 +263,8 @@ impl Membership {
 
     fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
         for record in records {
-            if self.believes(now, None, record, out) {
-                self.learn(now, None, record, out);
+            if let Some(believed) = self.believed(now, None, record, out) {
+                self.learn(now, None, &believed, out);
             }
             if self.phase == Phase::Stopped {
                 return;
@@ -295,9 +298,20 @@ impl Membership {
         self.phase = Phase::Up;
         self.last_heard = now;
         self.advance(now, Stage::Up, out);
+        self.greet(out);
         self.agenda.schedule(Task::Probe, now + self.config.probe_interval);
         self.agenda.schedule(Task::Contact, now + self.config.contact_interval);
         out.event(Event::Joined);
+    }
+
+    /// Tells some members at once that this node is there. It is believed from itself and from any two others, so that so
+    /// many, in proportion to the root, make it known to all as soon as a rumour that is believed from anybody.
+    fn greet(&mut self, out: &mut Outbox) {
+        let greeted = self.random_members(4 * self.table.size().isqrt(), |_| true);
+        for to in greeted {
+            let message = Message::Gossip { updates: vec![Arc::clone(self.table.own())], digest: self.table.digest() };
+            self.send(to, message, out);
+        }
     }
 
     fn contact(&self, now: Timestamp, out: &mut Outbox) {

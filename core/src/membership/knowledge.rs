@@ -57,10 +57,13 @@ impl Membership {
         let merged = self.table.merge(record);
         let (id, from, to) = (record.id(), merged.from, merged.to);
         if let Some(reason) = merged.refused {
-            out.event(Event::TransitionRefused { member: id, from, to: record.status(), reason });
+            self.refuse(now, record, reason, out);
         }
         if !merged.changed {
             return false;
+        }
+        if from.is_none() {
+            self.hearsay.know(id);
         }
         // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
         let inherited = from.is_none() && to == MemberStatus::Dead;
@@ -219,8 +222,7 @@ impl Membership {
         }
         // A stage that this node did not write: a lie, or its id is used by somebody else too.
         if heard.stage() > me.stage().max(Stage::Up) {
-            let (member, from, to) = (me.id(), Some(me.status()), heard.status());
-            out.event(Event::TransitionRefused { member, from, to, reason: Refusal::Forged });
+            self.refuse(now, &heard, Refusal::Forged, out);
             return false;
         }
         if heard.status() == MemberStatus::Suspect {

@@ -15,7 +15,8 @@ use crate::{Address, MemberStatus};
 
 /// A short summary of a table: equal tables have equal digests, and different ones differ but for one chance in 2^64.
 ///
-/// The sum, modulo 2^64, of one well-mixed hash for each member that is not removed: id, incarnation, stage, status.
+/// The sum, modulo 2^64, of one well-mixed hash for each member that is not removed: id, incarnation, stage, status,
+/// weight, address, kinds.
 /// Being a sum it does not depend on any order and follows one changed record at once. Tombstones are left out, because
 /// each node forgets them at its own time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +101,11 @@ impl Table {
     }
 
     pub(super) fn me(&self) -> &Record {
+        &self.me
+    }
+
+    /// The same, to be sent.
+    pub(super) const fn own(&self) -> &Arc<Record> {
         &self.me
     }
 
@@ -306,13 +312,17 @@ fn share(record: &Record) -> u64 {
     if record.status() == MemberStatus::Removed {
         return 0;
     }
+    let member = record.member();
     let hash = StableHasher::new()
         .u128(record.id().bits())
         .u64(record.incarnation().get())
         .u64(code(record.stage().into()))
         .u64(code(record.status()))
-        .finish();
-    mix(hash)
+        .u64(u64::from(member.weight.get()))
+        .field(member.address.as_str().as_bytes());
+    // What it hosts comes last: kinds of other members do not follow.
+    let hash = member.kinds.iter().fold(hash, |hash, kind| hash.field(kind.as_str().as_bytes()));
+    mix(hash.finish())
 }
 
 /// Explicit, because what is hashed is part of the wire contract.
@@ -360,7 +370,7 @@ mod tests {
         second.merge(one);
         second.merge(two);
         assert_eq!(first.digest(), second.digest());
-        assert_eq!(first.digest().get(), 0x0571_87d2_a08b_b351);
+        assert_eq!(first.digest().get(), 0x745c_c8e4_8dbe_ff3d);
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Membership {
         self.agenda.schedule(Task::Probe, now + self.health.scale(self.config.probe_interval));
         self.review_evictions(now, out);
         self.listen(now, out);
+        self.ask_newcomers(now, out);
         if self.table.dead_count() > 0 && self.rng.random_ratio(1, TELL_THE_DEAD_ONE_IN) {
             self.tell_a_dead_one(out);
         }
@@ -99,7 +100,7 @@ impl Membership {
             self.agenda.cancel(Task::RelayTimeout(sequence));
             self.report(relay, PingOutcome::Reached, out);
         } else {
-            self.contradicted(from, sequence, out);
+            self.contradicted(now, from, sequence, out);
         }
     }
 

@@ -465,7 +465,8 @@ impl Simulation {
         match happening {
             Happening::Message { from, to, message } => {
                 let from = self.processes[from.index()].id;
-                if let Some(heard) = downing::hear(from, &message) {
+                let node = self.processes[to.index()].node.as_ref();
+                if let Some(heard) = node.and_then(|node| downing::hear(node.machine(), from, &message)) {
                     self.judge(to, heard);
                 }
                 self.feed(to, Input::Received { from, message });

@@ -1,5 +1,7 @@
 //! What a member that lies can do, and what it cannot.
 
+use core::num::NonZeroU32;
+
 use super::*;
 
 /// A node that knows B and C, of whom B lies about C.
@@ -71,18 +73,183 @@ fn a_member_stays_where_it_is_whatever_others_say() {
     assert_eq!(node.membership.records().find(|known| known.id() == C), Some(&record(C, 1, Stage::Up)));
 }
 
-// An incarnation at the end of its range could never be refuted.
 #[test]
-fn an_incarnation_far_ahead_is_no_step_of_a_member() {
-    for incarnation in [2 + (1 << 20), u64::MAX] {
+fn a_member_stays_what_it_is_whatever_others_say() {
+    let heavy = |incarnation| {
+        let member = Member { weight: NonZeroU32::MAX, ..member(C) };
+        Record::new(member, Incarnation::new(incarnation), Stage::Up)
+    };
+    let other =
+        |incarnation| Record::new(Member::new(C, "host:3", ["k".into()]), Incarnation::new(incarnation), Stage::Up);
+    for said in [heavy(1), heavy(2), other(1), other(2)] {
         let mut node = node();
-        node.gossip(10, B, vec![record(C, incarnation, Stage::Up), record(ME, incarnation, Stage::Up)]);
-        assert_eq!(node.events[0], refused(MemberStatus::Up, Refusal::Implausible));
-        assert_eq!(node.membership.me(), &record(ME, 1, Stage::Up));
+        node.gossip(10, B, vec![said]);
+        assert_eq!(node.events, [refused(MemberStatus::Up, Refusal::Forged)]);
+        assert_eq!(node.membership.records().find(|known| known.id() == C), Some(&record(C, 1, Stage::Up)));
     }
+    // What two have made this node believe the member itself corrects, when it hears of it.
+    let mut node = Node::up();
+    node.gossip(0, C, vec![heavy(1)]);
+    node.gossip(10, C, vec![record(C, 2, Stage::Up)]);
+    assert_eq!(node.membership.records().find(|known| known.id() == C), Some(&record(C, 2, Stage::Up)));
+    let mut accused = self::node();
+    accused.gossip(10, B, vec![Record::new(Member::new(ME, "other:1", []), Incarnation::new(1), Stage::Up)]);
+    assert_eq!(accused.membership.me(), &record(ME, 2, Stage::Up));
+}
+
+/// The greatest step that is believed of another.
+const STEP: u64 = 1 << 10;
+
+#[test]
+fn an_incarnation_far_ahead_is_believed_from_the_member_alone_which_is_asked() {
     let mut node = node();
-    node.gossip(10, B, vec![record(MemberId::new(9), u64::MAX, Stage::Up)]);
-    assert_eq!(node.status(MemberId::new(9)), None);
+    node.gossip(10, B, vec![record(C, 1 + STEP, Stage::Up)]);
+    assert_eq!(node.events, []);
+    node.membership.news = Dissemination::default();
+    node.gossip(20, B, vec![record(C, 2 + 2 * STEP, Stage::Up)]);
+    assert_eq!(node.events, [refused(MemberStatus::Up, Refusal::Implausible)]);
+    let (to, asked) = node.sent().remove(0);
+    assert!(to == C && matches!(asked, Message::Compare { .. }), "{asked:?}");
+    node.gossip(30, C, vec![record(C, 2 + 2 * STEP, Stage::Up)]);
+    assert_eq!((node.events.as_slice(), node.status(C)), (&[][..], Some(MemberStatus::Up)));
+    node.gossip(40, C, vec![record(C, u64::MAX, Stage::Up)]);
+    assert_eq!(node.events, [refused(MemberStatus::Up, Refusal::Implausible)], "not even from itself");
+    node.gossip(50, B, vec![record(D, u64::MAX, Stage::Up), record(D, u64::MAX, Stage::Up)]);
+    assert_eq!(node.status(D), None);
+}
+
+// Whatever others can be made to believe of a member, it writes a version later than that, and has enough of them left.
+#[test]
+fn a_member_outbids_any_version_that_is_said_of_it_but_not_twice_in_an_interval() {
+    let mut node = node();
+    node.gossip(10, B, vec![record(ME, 1 << 42, Stage::Up).claimed(Verdict::Suspect, B)]);
+    let high = (1 << 42) + 1;
+    assert_eq!(node.membership.me(), &record(ME, high, Stage::Up));
+    node.gossip(20, C, vec![record(ME, high + STEP + 1, Stage::Up)]);
+    assert_eq!(node.membership.me(), &record(ME, high, Stage::Up), "so soon it is no news of its own");
+    node.gossip(30, C, vec![record(ME, high + STEP, Stage::Up)]);
+    assert_eq!(node.membership.me(), &record(ME, high + STEP + 1, Stage::Up));
+    node.gossip(1010, C, vec![record(ME, high + 5 * STEP, Stage::Up)]);
+    assert_eq!(node.membership.me(), &record(ME, high + 5 * STEP + 1, Stage::Up));
+    node.gossip(3000, C, vec![record(ME, u64::MAX, Stage::Up), record(ME, 1 << 62, Stage::Up)]);
+    assert_eq!(node.membership.me(), &record(ME, high + 5 * STEP + 1, Stage::Up), "nor is what is out of reach");
+}
+
+#[test]
+fn what_is_refused_is_counted_and_told_only_so_often() {
+    let mut node = node();
+    let many: Vec<_> = (0..100).map(|_| record(C, 1 << 20, Stage::Up)).collect();
+    node.gossip(10, B, many.clone());
+    assert_eq!((node.events.len(), node.membership.stats().refused), (16, 100));
+    node.gossip(900, B, many.clone());
+    assert_eq!(node.events.len(), 0);
+    node.gossip(1010, B, many);
+    assert_eq!((node.events.len(), node.membership.stats().refused), (16, 300));
+}
+
+// Members of whom nothing is known
+
+fn knows_d(node: &Node) -> Option<&Record> {
+    node.membership.records().find(|known| known.id() == D)
+}
+
+// proves MG-3.3
+#[test]
+fn one_member_alone_makes_nobody_believe_that_there_is_another() {
+    let mut node = node();
+    for milliseconds in [10, 20] {
+        node.gossip(milliseconds, B, vec![record(D, 1, Stage::Up)]);
+        assert_eq!((&node.events, node.status(D)), (&vec![], None));
+    }
+    let before = node.membership.digest();
+    node.run_to(900);
+    let says = |(_, message): &(MemberId, Message)| message.contents().0.iter().any(|record| record.id() == D);
+    assert!(!node.sent().iter().any(says), "nor does it tell others");
+    assert_eq!(node.membership.digest(), before);
+    node.gossip(910, C, vec![record(D, 1, Stage::Up)]);
+    assert_eq!(node.events, [changed(D, None, MemberStatus::Up, 910)]);
+}
+
+#[test]
+fn of_a_newcomer_only_that_is_believed_which_both_say() {
+    let mut node = node();
+    node.gossip(10, B, vec![record(D, 3, Stage::Removed), record(D, 3, Stage::Leaving).claimed(Verdict::Suspect, B)]);
+    node.gossip(20, C, vec![record(D, 2, Stage::Up)]);
+    assert_eq!(knows_d(&node), Some(&record(D, 3, Stage::Up)));
+    let mut node = self::node();
+    node.gossip(10, B, vec![Record::new(Member::new(D, "elsewhere:1", []), Incarnation::new(9), Stage::Up)]);
+    node.gossip(20, C, vec![record(D, 2, Stage::Up)]);
+    assert_eq!(knows_d(&node), None, "they speak of different ones");
+    node.gossip(30, D, vec![record(D, 1, Stage::Up)]);
+    assert_eq!(knows_d(&node), Some(&record(D, 1, Stage::Up)), "nothing is left of what was said before");
+    let mut node = self::node();
+    node.gossip(10, B, vec![dead(D, B)]);
+    assert_eq!(knows_d(&node), None, "nor do the dead of one");
+    node.gossip(20, C, vec![dead(D, B)]);
+    assert_eq!(node.status(D), Some(MemberStatus::Dead));
+}
+
+#[test]
+fn a_voice_about_a_newcomer_does_not_count_for_ever() {
+    let mut node = node();
+    node.gossip(10, B, vec![record(D, 1, Stage::Up)]);
+    node.gossip(10_011, C, vec![record(D, 1, Stage::Up)]);
+    assert_eq!(knows_d(&node), None);
+}
+
+// So two parts of a cluster that know of each other through one member find each other.
+#[test]
+fn a_newcomer_of_whom_one_alone_speaks_is_asked_and_believed_when_it_answers() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.gossip(10, B, vec![record(D, 1, Stage::Up), dead(E, B)]);
+    node.run_to(1009);
+    let asked = |node: &Node| node.sent().into_iter().filter(|(to, _)| [D, E].contains(to)).collect::<Vec<_>>();
+    assert_eq!(asked(&node), []);
+    node.run_to(2500);
+    let asked = asked(&node);
+    let [(D, Message::Ping { sequence, updates, .. })] = &*asked else { panic!("D is asked: {asked:?}") };
+    assert!(updates.iter().any(|record| record.id() == ME), "it is told by whom");
+    let digest = node.membership.digest();
+    node.receive(2510, D, Message::PingAck { sequence: *sequence, updates: vec![], digest });
+    assert_eq!(node.events, [changed(D, None, MemberStatus::Up, 2510)]);
+    node.receive(2520, E, Message::PingAck { sequence: *sequence, updates: vec![], digest });
+    assert_eq!(node.events, [Event::SenderUnknown { member: E }], "the dead are not met");
+}
+
+#[test]
+fn newcomers_that_one_alone_invents_are_bounded_and_forgotten() {
+    let mut node = node();
+    let invented: Vec<_> = (100..3_000).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect();
+    node.gossip(10, B, invented);
+    assert_eq!(node.membership.hearsay.newcomers().count(), 1_024);
+    node.gossip(20, D, vec![record(D, 1, Stage::Up)]);
+    assert_eq!(node.status(D), Some(MemberStatus::Up), "who introduces itself needs no room");
+    node.run_to(5_000);
+    assert!(node.sent().len() < 60, "{} messages", node.sent().len());
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.gossip(10, B, (100..200).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect());
+    // Members that answer, so that nothing else happens.
+    node.run_to(900);
+    for second in 1..=13 {
+        for other in [B, C] {
+            node.gossip(1000 * second - 10, other, vec![]);
+        }
+        node.run_to(1000 * second + 900);
+    }
+    assert_eq!(node.membership.hearsay.newcomers().count(), 0);
+}
+
+#[test]
+fn a_node_tells_many_that_it_has_joined_and_is_known_by_its_own_word() {
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    let others = (2..102).map(|id| record(MemberId::new(id), 1, Stage::Up));
+    node.input(5, answered("host:2", JoinAnswer::Accepted { records: shared(others) }));
+    node.ping(10, B, vec![]);
+    let me = record(ME, 1, Stage::Up);
+    let greets =
+        |(_, message): &(MemberId, Message)| matches!(message, Message::Gossip { updates, .. } if *updates[0] == me);
+    assert_eq!(node.sent().iter().filter(|sent| greets(sent)).count(), 40, "four times the root");
 }
 
 #[test]
@@ -382,10 +549,14 @@ fn no_number_of_voices_brings_back_what_was_condemned_nor_what_is_suspected_nor_
 
 /// A node that has been told by B, when it came, that C is dead; it knows B and D.
 fn newcomer() -> Node {
-    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(D, 1, Stage::Up)]);
+    let mut node = Node::new();
+    node.input(0, start(&["host:2"]));
+    let records = shared([record(B, 1, Stage::Up), record(D, 1, Stage::Up), dead(C, B)]);
+    node.input(5, answered("host:2", JoinAnswer::Accepted { records }));
+    node.ping(10, B, vec![]);
+    assert_eq!((node.membership.phase(), node.status(C)), (Phase::Up, Some(MemberStatus::Dead)));
     node.membership.agenda.cancel(Task::Probe);
-    node.gossip(10, B, vec![dead(C, B)]);
-    assert_eq!(node.status(C), Some(MemberStatus::Dead));
+    node.membership.news = Dissemination::default();
     node
 }
 
@@ -423,9 +594,37 @@ fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speak
     assert_eq!(node.status(C), Some(MemberStatus::Up));
     assert!(matches!(node.sent().as_slice(), [.., (C, Message::PingAck { .. })]), "{:?}", node.sent());
     let mut node = newcomer();
-    node.gossip(20, D, vec![dead(C, B)]);
+    for by in [B, D] {
+        node.gossip(20, by, vec![dead(C, B)]);
+    }
     node.gossip(30, D, vec![record(C, 1, Stage::Up)]);
     assert_eq!(node.status(C), Some(MemberStatus::Dead), "two have said so");
+}
+
+// The end of a quarantine
+
+#[test]
+fn one_member_ends_no_quarantine_before_half_of_it_is_over() {
+    let removed = || vec![dead(C, D).claimed(Verdict::Removed, B)];
+    let mut node = among_four();
+    for by in [B, D] {
+        node.gossip(10, by, vec![dead(C, D)]);
+    }
+    assert_eq!(node.status(C), Some(MemberStatus::Dead));
+    node.gossip(20, B, removed());
+    node.gossip(30_000, B, removed());
+    assert_eq!((node.status(C), node.membership.blocked().len()), (Some(MemberStatus::Dead), 1));
+    node.gossip(30_010, B, removed());
+    assert_eq!(node.status(C), Some(MemberStatus::Removed), "the clocks of others are not the same");
+}
+
+#[test]
+fn who_denies_a_verdict_says_nothing_else_of_the_condemned() {
+    let mut node = among_four();
+    node.input(10, Input::Down { member: C });
+    node.gossip(20, B, vec![record(C, 2, Stage::Leaving)]);
+    node.gossip(30, D, vec![record(C, 2, Stage::Up)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Up));
 }
 
 // The word of an operator

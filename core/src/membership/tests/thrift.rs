@@ -36,7 +36,7 @@ impl Node {
 #[test]
 fn who_has_shown_the_same_table_is_told_no_news() {
     let mut node = among(&[B, C, D]);
-    node.receive(1000, B, Message::Gossip { updates: shared([up(E)]), digest: OF_ANOTHER });
+    node.receive(1000, E, Message::Gossip { updates: shared([up(E)]), digest: OF_ANOTHER });
     let digest = node.membership.digest();
     node.shown(1001, B, digest);
     node.shown(1001, C, digest);
@@ -49,7 +49,7 @@ fn who_has_shown_the_same_table_is_told_no_news() {
 #[test]
 fn news_that_all_have_shown_to_know_are_news_no_longer() {
     let mut node = among(&[B, C]);
-    node.receive(1000, B, Message::Gossip { updates: shared([up(D)]), digest: OF_ANOTHER });
+    node.receive(1000, D, Message::Gossip { updates: shared([up(D)]), digest: OF_ANOTHER });
     let digest = node.membership.digest();
     for other in [B, C, D] {
         node.shown(1001, other, digest);
