@@ -428,7 +428,7 @@ fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speak
     assert_eq!(node.status(C), Some(MemberStatus::Dead), "two have said so");
 }
 
-// The word of an operator
+// A decision from outside
 
 #[test]
 fn a_member_that_is_declared_dead_by_decision_is_told_at_once() {
