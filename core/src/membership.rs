@@ -3,7 +3,7 @@
 //! # What it guarantees, and what not
 //! - While the network is connected, all tables become equal some time after the last change, whatever was lost,
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
-//! - No old news bring back a member that is dead or removed while that is remembered: `quarantine_ttl` plus one and a
+//! - No old news brings back a member that is dead or removed while that is remembered: `quarantine_ttl` plus one and a
 //!   half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at
 //!   once. Only a verdict that stands alone is withdrawn ([`Event::VerdictWithdrawn`]): when two members say that the
 //!   condemned has written a later version since.
@@ -44,8 +44,8 @@
 //! some of those who hear of a suspicion check it at once; no record refutes a death, because an id lives as long as
 //! its process, and what two members have believed is no error of one; the word of one member about the life or death
 //! of a third is checked; the stage of a member is ordered before its incarnation; full exchanges happen when digests
-//! differ instead of periodically; news are not sent to whom has shown the same table, a suspect whom enough accuse is
-//! probed without the help of others.
+//! differ instead of periodically; news is not sent to one who has shown the same table, and a suspect whom enough
+//! accuse is probed without the help of others.
 //!
 //! # Which file answers what
 //! | question | file |
@@ -356,7 +356,7 @@ impl Membership {
         self.phase
     }
 
-    /// Drops all news, as if everyone had heard them: for a simulation that begins in the middle of a cluster's life.
+    /// Drops all news, as if everyone had heard it: for a simulation that begins in the middle of a cluster's life.
     pub fn assume_told(&mut self) {
         self.news = Dissemination::default();
     }
@@ -387,7 +387,7 @@ impl Membership {
         assert!(self.table.lapsed().all(remembered), "what has lapsed is forgotten");
         let is_living = |id| self.table.get(id).is_some_and(|record| !record.is_terminal());
         assert!(self.detector.watched().all(is_living), "only the living are probed");
-        assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
+        assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news is of known members");
         assert!(self.refusals.members().all(is_living), "only the living are refused");
         let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
         assert!(self.doubts.keys().all(doubted), "every doubt ends");

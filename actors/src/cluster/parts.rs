@@ -138,7 +138,7 @@ impl Started {
     /// joined.
     ///
     /// It joins through everybody it knows, and forms a cluster only with others that were cut off like it: those who
-    /// go on may only not be reached yet. If by its own decision no side went on, it starts over as at first.
+    /// go on may merely be unreachable so far. If by its own decision no side went on, it starts over as at first.
     pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>) -> Self {
         let old = Arc::clone(&self.node);
         let config = self.config.clone();
