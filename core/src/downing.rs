@@ -75,7 +75,8 @@
 //! let [me, other, third] = [1, 2, 3].map(MemberId::new);
 //! let mut downing = Downing::new(Config::keep_majority(), membership::Config::lan(), me);
 //! let mut out = Outbox::new();
-//! let seen = |standing| [me, other, third].map(|id| Observed { id, standing: if id == me { Standing::Up } else { standing } });
+//! let standing = |id, others| if id == me { Standing::Up } else { others };
+//! let seen = |others| [me, other, third].map(|id| Observed { id, standing: standing(id, others) });
 //! downing.handle(Timestamp::ZERO, Input::Observed(seen(Standing::Up).to_vec()), &mut out);
 //! downing.handle(Timestamp::from_millis(100), Input::Observed(seen(Standing::Suspect).to_vec()), &mut out);
 //! assert!(out.drain_effects().any(|effect| effect == Effect::Restrain(true)), "one of three has lost");
