@@ -2,8 +2,8 @@
 //!
 //! [`ClusterActor`] is the root: spawn it like any ractor actor and ask it for a [`ClusterContext`], or let
 //! [`ClusterActor::start_member`] do both. It starts the parts in the order remoting, gossip, member list, placement,
-//! publish/subscribe, provider, and is started itself when the cluster is joined. If any part fails, those that were
-//! started are stopped again. It shuts down in the opposite order, within a bounded time, and needs nobody's answer.
+//! PID cache, delivery, provider, and is started itself when the cluster is joined. If any part fails, those that were
+//! started are stopped again. It shuts down in the opposite order, within a bounded time, whether peers answer or not.
 
 mod actor;
 mod parts;

@@ -42,18 +42,18 @@ pub struct ClusterConfig {
     pub(crate) metrics: bool,
 }
 
-/// What a member does that must not serve any more: it was on the losing side of a partition, or the others have declared
-/// it dead. Its grains are stopped at once in either case, without `on_deactivate`.
+/// What a member does that must not serve any more: it was on the losing side of a partition, or the others have
+/// declared it dead. Its grains are stopped at once in either case, without `on_deactivate`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnEviction {
     /// It shuts down; whatever supervises the process starts it anew. The default.
     #[default]
     Stop,
-    /// It joins again with a new [`MemberId`](crate::MemberId), in the same [`ClusterActor`](crate::ClusterActor) and for
-    /// the same [`ClusterContext`](crate::ClusterContext)s, for as long as it takes, through the provider's findings and
-    /// the members it knew. It forms a cluster only with so many others that were cut off like it that no side can go
-    /// on. What ends with the old life: its subscriptions to topics, and its metrics.
+    /// It joins again with a new [`MemberId`](crate::MemberId), in the same [`ClusterActor`](crate::ClusterActor) and
+    /// for the same [`ClusterContext`](crate::ClusterContext)s, for as long as it takes, through the provider's
+    /// findings and the members it knew. It forms a cluster only with so many others that were cut off like it that no
+    /// side can go on. What ends with the old life: its subscriptions to topics, and its metrics.
     Rejoin,
 }
 
@@ -281,14 +281,15 @@ impl ClusterConfigBuilder {
         self
     }
 
-    /// Whether anything is counted; default: yes. Switched off, [`metrics`](crate::ClusterContext::metrics) is an error.
+    /// Whether anything is counted; default: yes. Switched off, [`metrics`](crate::ClusterContext::metrics) is an
+    /// error.
     pub const fn metrics(mut self, on: bool) -> Self {
         self.config.metrics = on;
         self
     }
 
-    /// Runs on another network than TCP: in tests, on one in memory. Whether a [`secret`](Self::secret) is needed there is
-    /// the caller's to know.
+    /// Runs on another network than TCP: in tests, on one in memory. Whether a [`secret`](Self::secret) is needed there
+    /// is the caller's to know.
     pub fn network(mut self, network: Arc<dyn Network>) -> Self {
         self.config.network = network;
         self.custom_network = true;
@@ -384,6 +385,8 @@ pub struct ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use gristmill_core::placement::{activations, pid_cache};
+
     use super::*;
     use crate::{Call, Grain, GrainContext, GrainError, Reply};
 
@@ -421,5 +424,58 @@ mod tests {
         assert_eq!(field(open().secret("")), "secret");
         assert_eq!(field(ClusterConfig::builder("shop").advertise("10.1.2.3:70")), "secret");
         assert!(ClusterConfig::builder("shop").listen("[::1]:0").build().is_ok());
+    }
+
+    /// The numbers of a cell of the table: "16 MiB, 8,192" has two.
+    fn numbers(cell: &str) -> Vec<u64> {
+        let words: Vec<&str> = cell.split_whitespace().map(|word| word.trim_end_matches([',', ';'])).collect();
+        let number = |(at, word): (usize, &&str)| {
+            let unit = match words.get(at + 1) {
+                Some(&"KiB") => 1024,
+                Some(&"MiB") => 1024 * 1024,
+                _ => 1,
+            };
+            word.replace(',', "").parse::<u64>().ok().map(|number| number * unit)
+        };
+        words.iter().enumerate().filter_map(number).collect()
+    }
+
+    #[test]
+    fn the_bounds_that_the_semantics_state_are_those_of_the_code() {
+        let config = ClusterConfig::builder("shop").kind(Kind::new("nothing", Nothing::default)).build().unwrap();
+        let transport = &config.transport;
+        let topics = crate::topic::CONFIG;
+        let (activations, lookups) = (activations::Config::lan(), pid_cache::Config::default());
+        let expected: [(&str, &[usize]); 16] = [
+            ("a grain's mailbox", &[config.kinds[0].settings().mailbox]),
+            ("calls without answer on one connection", &[transport.window]),
+            ("bytes and frames queued on one connection", &[transport.queue_bytes, transport.queue_frames]),
+            ("a frame", &[transport.frame_limit]),
+            ("a peer that takes no bytes", &[usize::try_from(transport.stall_timeout.as_secs()).unwrap()]),
+            ("accepted sockets", &[transport.max_handshakes, transport.max_connections]),
+            ("messages of peers waiting for one system actor", &[crate::inbox::PLACES]),
+            ("activations of one node", &[activations.max_activations, activations.max_waiters]),
+            ("lookups under way", &[lookups.max_lookups, lookups.max_waiters]),
+            ("PID cache", &[config.pid_cache.get()]),
+            ("subscribers, publications", &[topics.max_subscribers, topics.max_publications, topics.window]),
+            ("messages in a subscriber's stream", &[crate::delivery::SUBSCRIBER_BUFFER]),
+            ("events that a subscriber", &[DEFAULT_EVENT_BUFFER]),
+            ("members remembered", &[config.timing.membership.max_members]),
+            (
+                "keys of a member in gossip",
+                &[gossip::Gossip::MAX_KEYS, gossip::GossipValue::MAX_BYTES, config.timing.gossip.max_bytes_per_message],
+            ),
+            ("updates that a gossip subscriber", &[crate::gossip::UPDATES]),
+        ];
+        let semantics = include_str!("../../docs/semantics.md");
+        let (_, bounds) = semantics.split_once("## Bounds").unwrap();
+        let rows: Vec<&str> = bounds.lines().skip(4).take_while(|line| line.starts_with("| ")).collect();
+        assert_eq!(rows.len(), expected.len());
+        for (row, (what, values)) in rows.into_iter().zip(expected) {
+            let mut cells = row.split('|').skip(1).map(str::trim);
+            let (name, bound) = (cells.next().unwrap(), cells.next().unwrap());
+            assert!(name.starts_with(what), "{name} instead of {what}");
+            assert_eq!(numbers(bound), values.iter().map(|value| *value as u64).collect::<Vec<_>>(), "{name}");
+        }
     }
 }

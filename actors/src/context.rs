@@ -23,8 +23,8 @@ use crate::request::GrainRef;
 
 /// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
 ///
-/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`]. It stays valid when the
-/// node rejoins under a new id ([`OnEviction::Rejoin`](crate::OnEviction)); meanwhile calls are retried until their
+/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`]. It stays valid when
+/// the node rejoins under a new id ([`OnEviction::Rejoin`](crate::OnEviction)); meanwhile calls are retried until their
 /// deadline.
 #[derive(Debug, Clone)]
 pub struct ClusterContext {
@@ -94,8 +94,8 @@ impl ClusterContext {
     }
 
     /// Sends `message` to a grain, one-way: waits for room in its mailbox or in the connection to its member, not for
-    /// the grain. On its way to another member it may be lost, without a word: with the connection, or because the grain
-    /// has just ended there, or its mailbox is full.
+    /// the grain. On its way to another member it may be lost, without a word: with the connection, or because the
+    /// grain has just ended there, or its mailbox is full.
     ///
     /// # Errors
     /// It surely was not sent, see [`RequestError`].
@@ -175,8 +175,8 @@ impl ClusterContext {
         self.node().metrics.snapshot()
     }
 
-    /// The last decisions of this node about partitions, oldest first, with everything that they were made from; those of
-    /// its former lives among them. On a client: none.
+    /// The last decisions of this node about partitions, oldest first, with everything that they were made from; those
+    /// of its former lives among them. On a client: none.
     #[must_use]
     pub fn downing_decisions(&self) -> Vec<DowningDecision> {
         self.node().decisions.load().to_vec()

@@ -1,8 +1,8 @@
 //! Topics, as a subscriber and a publisher see them.
 //!
-//! Each topic is a grain (see [`crate::topic`]) that knows which *nodes* have subscribers; the [`DeliveryActor`] of such
-//! a node knows the subscribers themselves. It renews its subscriptions from time to time and whenever the topology
-//! changes, so that a topic which was passivated, has moved, or has died with its member learns of them again.
+//! Each topic is a grain (see [`crate::topic`]) that knows which *nodes* have subscribers; the [`DeliveryActor`] of
+//! such a node knows the subscribers themselves. It renews its subscriptions from time to time and whenever the
+//! topology changes, so that a topic which was passivated, has moved, or has died with its member learns of them again.
 
 mod actor;
 
@@ -31,7 +31,7 @@ use crate::inbox::Inbox;
 use crate::topic;
 
 /// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so.
-const SUBSCRIBER_BUFFER: usize = 1_024;
+pub(crate) const SUBSCRIBER_BUFFER: usize = 1_024;
 
 /// One message of a topic on its way to the subscribers of this node.
 #[derive(Debug, Clone)]

@@ -24,6 +24,8 @@ pub use self::consensus::{ConsensusError, ConsensusHandle};
 pub use self::heartbeat::Heartbeat;
 use self::updates::Begun;
 pub use self::updates::{GossipUpdate, GossipUpdates};
+#[cfg(test)]
+pub(crate) use self::watchers::UPDATES;
 use self::watchers::{CheckId, Standing};
 use crate::inbox::PeerRequest;
 use crate::member_list::Applied;

@@ -1,7 +1,9 @@
 //! Grains: what users write, and the cells that they run in.
 //!
-//! A grain is an actor that exists by name: whoever sends to [`ClusterIdentity`] finds it activated on exactly one
-//! member, and it handles one message at a time. Between messages it rests in a *cell*:
+//! A grain is an actor that exists by name: whoever sends to a [`ClusterIdentity`] finds it activated on the member
+//! that owns the identity, and an activation handles one message at a time. On one node there is at most one
+//! activation; while members disagree about the owner, or the old owner drains, there may be one on each. Between
+//! messages it rests in a *cell*:
 //!
 //! ```text
 //!   Activating ──► Warm ◄──► Cold          Warm: a task runs turns, or is parked on the cell's own waker
@@ -43,6 +45,9 @@ pub use self::kind::{Kind, OnPanic};
 pub use gristmill_core::placement::DeactivationReason;
 
 /// A virtual actor: its state is private to one activation, and it handles one message at a time.
+///
+/// While members see different topologies, and while a grain that moves is drained, two activations of one identity may
+/// overlap on two members; "Activations" in `docs/semantics.md` says when.
 ///
 /// The node that activates it calls, in this order: the kind's factory, [`on_activate`](Self::on_activate), then
 /// [`receive`](Self::receive) for each message, and [`on_deactivate`](Self::on_deactivate) at the end of a drained

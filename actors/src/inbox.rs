@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 /// Messages of peers that may wait in one system actor. The next one is answered `Overloaded`, or dropped if it is
 /// one-way; gossip and probes repeat what was lost.
-const PLACES: usize = 16_384;
+pub(crate) const PLACES: usize = 16_384;
 
 /// Sends to a system actor of this node.
 pub(crate) struct Inbox<M> {

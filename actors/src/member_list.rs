@@ -1,8 +1,9 @@
 //! Who is a member.
 //!
-//! On a member, the [`MemberListActor`] drives [`gristmill_core::membership`]: records, probes, joins; what that says of
-//! the active members, less those that [`gristmill_core::downing`] has released, goes through the window of [`gristmill_core::topology`] and is published as one snapshot. On a
-//! client, the [`FollowerActor`] asks members for their topology instead. Both answer to [`MemberListMessage`].
+//! On a member, the [`MemberListActor`] drives [`gristmill_core::membership`]: records, probes, joins; what that says
+//! of the active members, less those that [`gristmill_core::downing`] has released, goes through the window of
+//! [`gristmill_core::topology`] and is published as one snapshot. On a client, the [`FollowerActor`] asks members for
+//! their topology instead. Both answer to [`MemberListMessage`].
 
 mod actor;
 mod follower;

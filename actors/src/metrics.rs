@@ -61,7 +61,8 @@ pub struct MetricsSnapshot {
     pub gossip_received_entries: u64,
     /// Deltas without an acknowledgement; they are among `failed_sends`.
     pub gossip_failed_sends: u64,
-    /// Deltas and values of peers that gossip refused; some when members come and go, since not all learn of it at once.
+    /// Deltas and values of peers that gossip refused; some when members come and go, since not all learn of it at
+    /// once.
     pub gossip_refused: u64,
     /// How long it last took from a change of the topology to the moment when all members told of the same one, as seen
     /// here; zero before the first.

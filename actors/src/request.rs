@@ -1,8 +1,8 @@
 //! The way of one grain request, on the caller's side.
 //!
-//! [`GrainRef`] attempts a call until there is an answer or [`gristmill_core::request`] says that another attempt is of no
-//! use. An attempt knows where the grain was (here, else in the table of the PID cache) or asks for it, hands the message
-//! to the grain's door or to the connection of its member, and waits for the outcome.
+//! [`GrainRef`] attempts a call until there is an answer or [`gristmill_core::request`] says that another attempt is of
+//! no use. An attempt knows where the grain was (here, else in the table of the PID cache) or asks for it, hands the
+//! message to the grain's door or to the connection of its member, and waits for the outcome.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -352,8 +352,8 @@ enum Expect {
 /// Encodes the message, for one attempt.
 type Encode<'a> = dyn FnMut() -> Bytes + Send + 'a;
 
-/// When a call ends, at the latest. The clock is read when that is first asked for: a call that is answered at once needs
-/// no clock.
+/// When a call ends, at the latest. The clock is read when that is first asked for: a call that is answered at once
+/// needs no clock.
 struct Deadline {
     timeout: Duration,
     at: Option<Instant>,

@@ -1,8 +1,9 @@
-//! The topic kind: one grain per topic, a ractor actor behind the grains' door, registered on every member at its start.
+//! The topic kind: one grain per topic, a ractor actor behind the grains' door, registered on every member at its
+//! start.
 //!
-//! The [`TopicActor`](actor::TopicActor) drives [`gristmill_core::topic`]. It ends when nobody is subscribed. It holds its
-//! subscriptions in memory only: the subscribers' nodes renew theirs (see [`crate::delivery`]), nobody renews those of
-//! grains, which are lost when a topic moves.
+//! The [`TopicActor`](actor::TopicActor) drives [`gristmill_core::topic`]. It ends when nobody is subscribed. It holds
+//! its subscriptions in memory only: the subscribers' nodes renew theirs (see [`crate::delivery`]), nobody renews those
+//! of grains, which are lost when a topic moves.
 
 mod actor;
 mod lane;
@@ -20,7 +21,7 @@ pub(crate) const KIND: &str = "topic";
 pub(crate) const RENEWAL: Duration = Duration::from_secs(10);
 
 /// A publisher waits for its receipt, by default for 5 s: a delivery is given up earlier.
-const CONFIG: Config = Config { delivery_timeout: Duration::from_secs(2), ..Config::lan() };
+pub(crate) const CONFIG: Config = Config { delivery_timeout: Duration::from_secs(2), ..Config::lan() };
 
 /// The kind that every member hosts.
 pub(crate) fn kind() -> Kind {

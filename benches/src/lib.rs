@@ -1,8 +1,10 @@
-//! What the benchmarks have in common: a closed loop of callers, repetitions, a second process, and one line per figure.
+//! What the benchmarks have in common: a closed loop of callers, repetitions, a second process, and one line per
+//! figure.
 //!
 //! Each line on standard output is `RESULT`, case, metric, unit, median, least, greatest and repetitions, separated by
-//! tabs. `REPS` (5) is how often each figure is taken, `LOOP_MS` (1000) how long one loop runs, `ONLY` which
-//! figures to take: parts of `case call x1 `, separated by commas. The machine matters more than the code: compare figures of one run, by their ratio.
+//! tabs. `REPS` (5) is how often each figure is taken, `LOOP_MS` (1000) how long one loop runs, `ONLY` which figures to
+//! take: parts of `case call x1 `, separated by commas. The machine matters more than the code: compare figures of one
+//! run, by their ratio.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a benchmark reports by failing
 
 use std::fmt::Display;

@@ -2,14 +2,14 @@
 //!
 //! # Guarantees
 //! - A [`Check`] is in consensus exactly while every active member of this node's view, this node among them, holds the
-//!   same value under each of its keys, as far as gossip has come here. One member that lacks it or has another is enough
-//!   to end it; one that is no longer active has no say.
+//!   same value under each of its keys, as far as gossip has come here. One member that lacks it or has another is
+//!   enough to end it; one that is no longer active has no say.
 //! - Each change is told once: [`Change::Reached`] with the values, [`Change::Lost`] without.
 //!
 //! It is what this node sees, not what all see at one moment: another node may be in consensus earlier or later, and a
 //! member may have written another value that has not come here yet. With the hash of the topology under
-//! [`TOPOLOGY`](crate::gossip::TOPOLOGY), consensus means that all members of this node's topology have told of the same
-//! topology. Values are compared by their bytes.
+//! [`TOPOLOGY`](crate::gossip::TOPOLOGY), consensus means that all members of this node's topology have told of the
+//! same topology. Values are compared by their bytes.
 //!
 //! # Story
 //! ```text

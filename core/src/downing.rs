@@ -7,9 +7,9 @@
 //!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
 //!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
 //!   lost. Who cannot live with that needs leases.
-//! - Who is *gone for sure* is released at once, and counts on no side: who has left, who was declared dead by an
-//!   operator, whose address belongs to another process now, and who is dead while its host answers that nobody listens
-//!   there.
+//! - Who is *gone for sure* is released at once, and counts on no side: who leaves or has left, whom this node has
+//!   declared dead by decision, whose address belongs to another process now, and who is dead while its host answers
+//!   that nobody listens there.
 //! - A member whose verdict was withdrawn ([`Event::VerdictWithdrawn`](crate::membership::Event::VerdictWithdrawn))
 //!   counts again, also if it was released meanwhile: it has served all the time, as the others saw it, and so its keys
 //!   were in two hands from the release to the withdrawal.
@@ -44,8 +44,8 @@
 //! | the same, n = 1,000 | 2T + t, t, 48t, 6T = 33 s | not before 9.2T + 6T + 27 s = 42.2 s |
 //!
 //! So a silent crash costs its detection and 8.5 s in a small cluster. From the moment at which it sees itself losing a
-//! node also declares nobody dead and admits nobody ([`Effect::Restrain`]): on a cut of one direction its verdicts would
-//! reach the winners.
+//! node also declares nobody dead and admits nobody ([`Effect::Restrain`]): on a cut of one direction its verdicts
+//! would reach the winners.
 //!
 //! # Baseline
 //! A member is *settled* when this node has known it for `settle_after`, and all members were reachable then. Sides are
@@ -57,14 +57,14 @@
 //! with other newcomers, it loses against those who were there before, whoever is more. Who found nobody has formed the
 //! cluster, and counts from the beginning.
 //!
-//! Where no side goes on, those who go down first have ended for the others. That is no reason for these to stay: as long
-//! as anybody is unreachable it remains so.
+//! Where no side goes on, those who go down first have ended for the others. That is no reason for these to stay: as
+//! long as anybody is unreachable it remains so.
 //!
 //! # Source
 //! Pekko's `SplitBrainResolver` (`cluster/sbr/DowningStrategy.scala`) for the strategies and the waiting for stability;
 //! deviations: losers do not wait for a stable view, so `down_all_when_unstable` is off by default; what is known to
-//! have ended is not counted; indirectly connected members are kept as long as others reach them. Lifeguard (arXiv 1707.00788)
-//! for why a node that hears nothing distrusts itself.
+//! have ended is not counted; indirectly connected members are kept as long as others reach them. Lifeguard (arXiv
+//! 1707.00788) for why a node that hears nothing distrusts itself.
 //!
 //! # How it is driven
 //! ```
@@ -75,7 +75,8 @@
 //! let [me, other, third] = [1, 2, 3].map(MemberId::new);
 //! let mut downing = Downing::new(Config::keep_majority(), membership::Config::lan(), me);
 //! let mut out = Outbox::new();
-//! let seen = |standing| [me, other, third].map(|id| Observed { id, standing: if id == me { Standing::Up } else { standing } });
+//! let standing = |id, others| if id == me { Standing::Up } else { others };
+//! let seen = |others| [me, other, third].map(|id| Observed { id, standing: standing(id, others) });
 //! downing.handle(Timestamp::ZERO, Input::Observed(seen(Standing::Up).to_vec()), &mut out);
 //! downing.handle(Timestamp::from_millis(100), Input::Observed(seen(Standing::Suspect).to_vec()), &mut out);
 //! assert!(out.drain_effects().any(|effect| effect == Effect::Restrain(true)), "one of three has lost");

@@ -3,18 +3,18 @@
 //! # What it guarantees, and what not
 //! - While the network is connected, all tables become equal some time after the last change, whatever was lost,
 //!   duplicated or reordered. At any moment they may differ: this is eventual agreement, not consensus.
-//! - No old news bring back a member that is dead or removed while that is remembered: `quarantine_ttl` plus
-//!   one and a half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at once.
-//!   Only a verdict that stands alone is withdrawn ([`Event::VerdictWithdrawn`]): when two members say that the condemned
-//!   has written a later version since.
-//! - A member is declared dead only after a suspicion that it had time to refute, because its host refused connections
-//!   of two members, by the decision of an operator, or because another process runs at its address. A failed send kills
-//!   nobody. A node that was stalled gives the others
-//!   the time that it missed. From others it is believed when this node does not reach the member itself, or when two say it.
-//! - A dead member is only sent, when it speaks and now and then, that it is dead, and stops when it hears so of two, or
-//!   of the only one who could say it ([`Event::Evicted`]). Two sides of a partition
-//!   that hold each other for dead believe nothing of each other until both have forgotten, and then merge. Which side
-//!   should go on serving in between is decided by [`downing`](crate::downing).
+//! - No old news brings back a member that is dead or removed while that is remembered: `quarantine_ttl` plus one and a
+//!   half times `tombstone_ttl`. A restarted process has a new id and supersedes its predecessor at the address at
+//!   once. Only a verdict that stands alone is withdrawn ([`Event::VerdictWithdrawn`]): when two members say that the
+//!   condemned has written a later version since.
+//! - A member is declared dead in four ways: after a suspicion that it had time to refute; because its host refused
+//!   connections of two members; because another process runs at its address; or by the decision of the winners of a
+//!   partition ([`Input::Down`]). A failed send kills nobody. A node that was stalled gives the others the time that it
+//!   missed. From others a death is believed when this node does not reach the member itself, or when two say it.
+//! - A dead member is only sent, when it speaks and now and then, that it is dead, and stops when it hears so of two,
+//!   or of the only one who could say it ([`Event::Evicted`]). Two sides of a partition that hold each other for dead
+//!   believe nothing of each other until both have forgotten, and then merge. Which side should go on serving in
+//!   between is decided by [`downing`](crate::downing).
 //! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor have
 //!   anybody believe in members that do not exist. It can have another one suspected or called dead, which that one
 //!   refutes. Two that lie can kill.
@@ -34,19 +34,43 @@
 //!                            └──────────────────────────────────> Dead ───────────────────────────────┘
 //!   Dead ──> Up, or what it was: a verdict that stood alone is withdrawn
 //! ```
-//! A joiner asks all seeds. Who accepts registers it as joining and pings it at once; the ping proves that members reach
-//! it, and the joiner writes itself up. So a join takes one round trip.
+//! A joiner asks all seeds. Who accepts registers it as joining and pings it at once; the ping proves that members
+//! reach it, and the joiner writes itself up. So a join takes one round trip.
 //!
 //! # Source
-//! SWIM (Das, Gupta, Motivala, DSN 2002), sections 3 and 4: round-robin probes, suspicion, piggybacked updates.
-//! Section 3.1 for indirect probes. Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788): local health, suspicions
-//! that confirmations shorten, and suspects that are told. hashicorp/memberlist for the scaling of timeouts and
+//! SWIM (Das, Gupta, Motivala, DSN 2002), sections 3 and 4: round-robin probes, suspicion, piggybacked updates. Section
+//! 3.1 for indirect probes. Lifeguard (Dadgar, Phillips, Currey, arXiv 1707.00788): local health, suspicions that
+//! confirmations shorten, and suspects that are told. hashicorp/memberlist for the scaling of timeouts and
 //! retransmissions, and for full exchanges. Deviations: refused connections are evidence, and the word of two kills;
-//! some of those who hear of a suspicion check it at once; no record refutes a death, because an id lives as long as its
-//! process, and what two members have believed is no error of one; the word of one member about the life or death of a
-//! third is checked; the stage of a member is ordered before its incarnation; full exchanges happen when digests differ
-//! instead of periodically; news are not sent to whom has shown the same table, a suspect whom enough accuse is probed
-//! without the help of others.
+//! some of those who hear of a suspicion check it at once; no record refutes a death, because an id lives as long as
+//! its process, and what two members have believed is no error of one; the word of one member about the life or death
+//! of a third is checked; the stage of a member is ordered before its incarnation; full exchanges happen when digests
+//! differ instead of periodically; news is not sent to one who has shown the same table, and a suspect whom enough
+//! accuse is probed without the help of others.
+//!
+//! # Which file answers what
+//! | question | file |
+//! | --- | --- |
+//! | what is known of a member, and how two such pieces of knowledge become one | `record` |
+//! | which members are known, and do two tables differ | `table` |
+//! | in which records they differ | `comparison` |
+//! | what follows when this node has learned something, and what it writes of itself | `knowledge` |
+//! | how to get in; how to let others in; how to go | `join`, `admission`, `leave` |
+//! | how to come back when no side of a partition has survived | `returning` |
+//! | whom to probe next, and which probes wait for an answer | `failure_detector` |
+//! | what follows from a probe, a suspicion, a death, and when a member is forgotten | `verdict` |
+//! | how long a suspicion lasts | `suspicion` |
+//! | what a refused connection says, and who has seen one | `connection`, `refusals` |
+//! | how far this node trusts its own probes | `health` |
+//! | when there are too many suspicions to be believed | `breaker` |
+//! | when others are believed about the life and death of a third member | `hearsay` |
+//! | when others are believed about anything else | `doubt` |
+//! | how many members have said the same | `voices` |
+//! | how a message is answered, and to whom gossip goes | `exchange` |
+//! | which news goes into the next message | `dissemination` |
+//! | what is due when | `agenda` |
+//! | why a member was suspected; what has happened; what was counted | `explanation`, `event`, `stats` |
+//! | what goes in and out; how it crosses the wire; the numbers | `message`, `wire`, `config` |
 //!
 //! # How it is driven
 //! ```
@@ -344,7 +368,7 @@ impl Membership {
         self.detector.awaits(sequence, member, by)
     }
 
-    /// Drops all news, as if everyone had heard them: for a simulation that begins in the middle of a cluster's life.
+    /// Drops all news, as if everyone had heard it: for a simulation that begins in the middle of a cluster's life.
     pub fn assume_told(&mut self) {
         self.news = Dissemination::default();
     }
@@ -375,7 +399,7 @@ impl Membership {
         assert!(self.table.lapsed().all(remembered), "what has lapsed is forgotten");
         let is_living = |id| self.table.get(id).is_some_and(|record| !record.is_terminal());
         assert!(self.detector.watched().all(is_living), "only the living are probed");
-        assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news are of known members");
+        assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news is of known members");
         assert!(self.refusals.members().all(is_living), "only the living are refused");
         let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
         assert!(self.doubts.keys().all(doubted), "every doubt ends");

@@ -23,14 +23,14 @@
 //! ```
 //!
 //! # Source
-//! Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), full jitter; deviation: the draw starts
-//! at `min` instead of zero, and its ceiling is never more than half of what is left of the deadline, so that an unlucky
-//! draw cannot throw that rest away. protoactor-go at c318a5a0, `cluster/default_context.go` (`Request`), retries timeouts
-//! and dead letters alike, with waits of nanoseconds, and drops the cached reference on both.
+//! Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), full jitter; deviation: the draw
+//! starts at `min` instead of zero, and its ceiling is never more than half of what is left of the deadline, so that an
+//! unlucky draw cannot throw that rest away. protoactor-go at c318a5a0, `cluster/default_context.go` (`Request`),
+//! retries timeouts and dead letters alike, with waits of nanoseconds, and drops the cached reference on both.
 //!
 //! # How it is driven
-//! The caller's own task owns the [`Request`], a plain value: dropping it leaves nothing behind. An attempt that succeeds
-//! never gets here.
+//! The caller's own task owns the [`Request`], a plain value: dropping it leaves nothing behind. An attempt that
+//! succeeds never gets here.
 //! ```
 //! use core::time::Duration;
 //! use gristmill_core::Timestamp;
@@ -59,8 +59,8 @@ use reason::Next;
 /// How long to wait between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The shortest wait; doubled with each failure it makes the ceiling of the next. Default 50 ms: a few round trips in
-    /// a data centre. Shorter: more load while something is wrong. Longer: a short disturbance costs more.
+    /// The shortest wait; doubled with each failure it makes the ceiling of the next. Default 50 ms: a few round trips
+    /// in a data centre. Shorter: more load while something is wrong. Longer: a short disturbance costs more.
     pub min: Duration,
     /// The longest wait. Default 2 s: two probe intervals, in which the owner of a dead member's key may have changed.
     pub max: Duration,
@@ -99,8 +99,8 @@ impl RetryPolicy {
         }
     }
 
-    /// The wait after this many failed attempts, drawn evenly from `min` to the ceiling; none when the deadline is nearer
-    /// than `min`.
+    /// The wait after this many failed attempts, drawn evenly from `min` to the ceiling; none when the deadline is
+    /// nearer than `min`.
     fn wait(&self, failed: u32, remaining: Duration, random: u64) -> Option<Duration> {
         if remaining <= self.min {
             return None;

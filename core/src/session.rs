@@ -13,11 +13,11 @@
 //! Either side may send a `ConnectResponse` with a [`Refusal`] instead of its next frame; that ends the handshake.
 //!
 //! Guarantees: when [`Event::Established`] comes on both sides, both know the same secret at that moment, name the same
-//! cluster, and saw the same frames (HMAC-SHA256 over the transcript, a label of its own for each side, so that no proof
-//! can be sent back as one's own; nonces of both sides, so that none can be used twice). The acceptor tells whether a
-//! member is admitted only to a peer that proved the secret. An initiator that expects one member and meets another
-//! learns who that is, and where it says that it listens, from the other's own proof ([`Event::MetAnother`]): what a
-//! stranger says is never more than a [`Refusal`].
+//! cluster, and saw the same frames (HMAC-SHA256 over the transcript, a label of its own for each side, so that no
+//! proof can be sent back as one's own; nonces of both sides, so that none can be used twice). The acceptor tells
+//! whether a member is admitted only to a peer that proved the secret. An initiator that expects one member and meets
+//! another learns who that is, and where it says that it listens, from the other's own proof ([`Event::MetAnother`]):
+//! what a stranger says is never more than a [`Refusal`].
 //!
 //! It does not guarantee: anything about the bytes that follow. Who can change packets in flight can take over an
 //! established connection, and who can read a handshake can guess a weak secret at leisure: TLS cures the first, a

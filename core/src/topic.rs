@@ -35,7 +35,8 @@
 //! topic.handle(Timestamp::ZERO, Input::Subscribe { request, subscriber: subscriber.clone() }, &mut out);
 //! let publication = RequestId::new(2);
 //! topic.handle(Timestamp::ZERO, Input::Publish { publication }, &mut out);
-//! assert!(out.drain_effects().any(|effect| effect == Effect::Deliver { publication, subscriber: subscriber.clone() }));
+//! let deliver = Effect::Deliver { publication, subscriber };
+//! assert!(out.drain_effects().any(|effect| effect == deliver));
 //! ```
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -2,13 +2,14 @@
 //!
 //! # Guarantees
 //! - A [`Topology`] is content: members in the order of their ids, those who are blocked, and a hash. Two nodes that
-//!   see the same members hold the same hash, whatever happened in between; a changed kind, address or weight changes it.
-//! - [`Aggregator`] publishes a [`TopologyUpdated`] for each change of content and for nothing else: no event repeats the
-//!   one before, and following the events from the first one gives exactly the newest topology.
+//!   see the same members hold the same hash, whatever happened in between; a changed kind, address or weight changes
+//!   it.
+//! - [`Aggregator`] publishes a [`TopologyUpdated`] for each change of content and for nothing else: no event repeats
+//!   the one before, and following the events from the first one gives exactly the newest topology.
 //! - `joined`, `left` and `dead` never overlap; a blocked member is never a member.
 //!
-//! It does not make nodes agree: that is the work of [`membership`](crate::membership). Versions count the topologies of
-//! one node and mean nothing on another; compare hashes there.
+//! It does not make nodes agree: that is the work of [`membership`](crate::membership). Versions count the topologies
+//! of one node and mean nothing on another; compare hashes there.
 //!
 //! # When
 //! ```text
@@ -18,13 +19,14 @@
 //! window ends ──► nothing has waited: quiet again
 //! ```
 //! The first change after a quiet window is published at once, because a joiner waits for it. Those behind it come
-//! together when the window ends, so that a cluster of a hundred that starts makes a few events, not a hundred. A member
-//! that comes and goes within one window is never reported.
+//! together when the window ends, so that a cluster of a hundred that starts makes a few events, not a hundred. A
+//! member that comes and goes within one window is never reported.
 //!
 //! # Source
 //! protoactor-go at c318a5a0, `cluster/member_list.go` (`UpdateClusterTopology`, `getTopologyChanges`) and
-//! `cluster/member.go` (`TopologyHash`). Deviations: there each call publishes under the list's lock, so that a subscriber
-//! who asks the list waits for ever, and the hash is of member ids alone, so that a change of kinds is invisible.
+//! `cluster/member.go` (`TopologyHash`). Deviations: there each call publishes under the list's lock, so that a
+//! subscriber who asks the list waits for ever, and the hash is of member ids alone, so that a change of kinds is
+//! invisible.
 //!
 //! # How it is driven
 //! ```

@@ -404,7 +404,7 @@ fn seeds() -> std::ops::Range<u64> {
     0..option_env!("DOWNING_SEEDS").and_then(|seeds| seeds.parse().ok()).unwrap_or(1)
 }
 
-// proves M7, P2
+// proves FT-6, FT-7
 #[test]
 fn the_minority_stops_before_the_majority_takes_over() {
     for seed in seeds() {

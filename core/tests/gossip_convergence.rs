@@ -1,5 +1,5 @@
-//! Gossip between a few members on one virtual clock: messages are lost, doubled and overtaken, members see each other come
-//! and go at different times, and in the end all hold the same.
+//! Gossip between a few members on one virtual clock: messages are lost, doubled and overtaken, members see each other
+//! come and go at different times, and in the end all hold the same.
 #![allow(clippy::expect_used, clippy::indexing_slicing)] // a test fails by panicking
 
 use std::collections::{BTreeMap, BTreeSet};

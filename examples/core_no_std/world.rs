@@ -68,8 +68,8 @@ impl<Say: FnMut(fmt::Arguments<'_>)> World<Say> {
         Self { now: Timestamp::ZERO, nodes: BTreeMap::new(), queue, next: 0, joins, placed, say }
     }
 
-    /// Starts a node that hosts one kind of grain. A random id and seed are the shell's to draw; here they are fixed, so
-    /// that the story is the same each time.
+    /// Starts a node that hosts one kind of grain. A random id and seed are the shell's to draw; here they are fixed,
+    /// so that the story is the same each time.
     pub(crate) fn start(&mut self, name: &'static str, kind: &str, seeds: &[&str]) -> MemberId {
         let id = MemberId::new(0x9e37_79b9 * (self.nodes.len() as u128 + 1));
         let me = Member::new(id, name, [kind.into()]);

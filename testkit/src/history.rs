@@ -4,8 +4,8 @@
 //! as lines: an [`Observation`] is written and read as one line. Each check is named after what it shows, and says what
 //! is wrong when it fails. A check that a test does not call is not made.
 //!
-//! What is checked of each node by itself holds whatever happens to the network ([`History::is_monotone`]); what is said
-//! of several nodes holds at the end, or within the time that the test gives ([`History::all_agree`],
+//! What is checked of each node by itself holds whatever happens to the network ([`History::is_monotone`]); what is
+//! said of several nodes holds at the end, or within the time that the test gives ([`History::all_agree`],
 //! [`History::everybody_knows`]).
 //!
 //! ```
@@ -71,10 +71,10 @@ impl History {
         self.entries.iter().filter(move |entry| entry.by == observer)
     }
 
-    /// M1, M6: on each node a member only moves on. Nobody is joining again, who is dead or removed stays so, and who is
-    /// gone from a node's topology never comes back to it under the same id. No topology has two members at one address.
-    /// Where both sides of a partition go on they meet again when each has forgotten the other: `forgotten_after` its
-    /// removal at the earliest.
+    /// FT-1, FT-5: on each node a member only moves on. Nobody is joining again, who is dead or removed stays so, and
+    /// who is gone from a node's topology never comes back to it under the same id. No topology has two members at one
+    /// address. Where both sides of a partition go on they meet again when each has forgotten the other:
+    /// `forgotten_after` its removal at the earliest.
     ///
     /// # Errors
     /// The first entry that breaks this.
@@ -106,7 +106,7 @@ impl History {
         self.of(observer).find(|entry| entry.at >= since && knows(&entry.seen)).map(|entry| entry.at)
     }
 
-    /// M3: all of these observers know within `limit` that a member is no more, which it is from `since` on. Says how
+    /// FT-2: all of these observers know within `limit` that a member is no more, which it is from `since` on. Says how
     /// long the last one took.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl History {
         Ok(slowest)
     }
 
-    /// M4: nobody ever called one of these members dead, and none of them was told so.
+    /// FT-3: nobody ever called one of these members dead, and none of them was told so.
     ///
     /// # Errors
     /// The first entry that does.
@@ -155,7 +155,7 @@ impl History {
         Ok(())
     }
 
-    /// M5: the last topology of each of these observers has the same members, and one hash.
+    /// FT-4: the last topology of each of these observers has the same members, and one hash.
     ///
     /// # Errors
     /// Two that differ, or one that has seen none.
@@ -176,7 +176,7 @@ impl History {
         Ok(())
     }
 
-    /// M7, P1: a member stopped to serve before anybody else took over what it owned. Says by how much.
+    /// FT-6, FT-7: a member stopped to serve before anybody else took over what it owned. Says by how much.
     ///
     /// # Errors
     /// It has not stopped, or the first topology without it was earlier.
@@ -199,8 +199,8 @@ impl History {
         Ok(Duration::MAX)
     }
 
-    /// R1: no activation has answered two calls with the same turn, and none that one caller made later with an earlier
-    /// one. Each caller has to make one call after the other.
+    /// FT-9: no activation has answered two calls with the same turn, and none that one caller made later with an
+    /// earlier one. Each caller has to make one call after the other.
     ///
     /// # Errors
     /// The first answer that breaks this.

@@ -81,8 +81,8 @@ impl Hub {
         Ok(Self { runtime: Some(runtime), ways: Arc::default() })
     }
 
-    /// Relays what comes in at the address `advertised` to the one where a node `listens`, whether it does so already or
-    /// not.
+    /// Relays what comes in at the address `advertised` to the one where a node `listens`, whether it does so already
+    /// or not.
     ///
     /// # Errors
     /// What the system says when it cannot listen there.

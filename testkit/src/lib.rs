@@ -1,8 +1,8 @@
 //! Whole clusters in one process, for tests: many nodes on a network in memory that can be cut, and nodes that crash.
 //!
 //! A [`TestCluster`] starts nodes with fast timers, records what each of them publishes as events, and waits for
-//! conditions instead of for time. A [`Probe`] makes kinds of [`TestGrain`]s, which do what a message tells them to, and
-//! keeps count of what they did on all nodes: how many activations of an identity were alive at once, for example.
+//! conditions instead of for time. A [`Probe`] makes kinds of [`TestGrain`]s, which do what a message tells them to,
+//! and keeps count of what they did on all nodes: how many activations of an identity were alive at once, for example.
 //!
 //! A [`Hub`] stands between nodes that are processes, and delays, slows down, holds back and breaks what they say.
 //!

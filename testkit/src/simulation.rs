@@ -1,11 +1,11 @@
 //! Whole clusters of core machines on a virtual clock: one thread, one queue, one seed.
 //!
 //! # What it is for
-//! It drives the machines of the product, not models of them, through [`Input`](gristmill_core::membership::Input)s
-//! and [`Effect`](gristmill_core::membership::Effect)s: the membership, and beside it, where asked for, downing
-//! ([`SimulationConfig::downing`]) and topology, gossip and consensus ([`SimulationConfig::sharing`]); with hundreds or thousands of nodes, under every fault of [`Fault`],
-//! and looks at each step whether what must hold does hold ([`Violation`]). The same seed gives the same history to the
-//! last bit ([`Simulation::trace_hash`]).
+//! It drives the machines of the product, not models of them, through [`Input`](gristmill_core::membership::Input)s and
+//! [`Effect`](gristmill_core::membership::Effect)s: the membership, and beside it, where asked for, downing
+//! ([`SimulationConfig::downing`]) and topology, gossip and consensus ([`SimulationConfig::sharing`]); with hundreds or
+//! thousands of nodes, under every fault of [`Fault`], and looks at each step whether what must hold does hold
+//! ([`Violation`]). The same seed gives the same history to the last bit ([`Simulation::trace_hash`]).
 //!
 //! # What it does not show
 //! Messages are one-way datagrams: what TCP would repeat is lost here, which is harder on the protocol than a real

@@ -24,9 +24,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// [`ClusterConfigBuilder::network`](gristmill::ClusterConfigBuilder::network) inside of the host. A clone shares it.
 ///
 /// Turmoil sends no segment twice, and refuses a connection whose first segment was dropped; a system's TCP does
-/// neither. So a cut has to be made by this instead of by the simulation: a connection over a way that was cut hangs and
-/// fails after 5 s, as it does after [`TcpNetwork`](gristmill::TcpNetwork)'s `TCP_USER_TIMEOUT`, and connecting over
-/// one waits. What differs from TCP: a connection over a way that was cut fails even when the way heals before.
+/// neither. So a cut has to be made by this instead of by the simulation: a connection over a way that was cut hangs
+/// and fails after 5 s, as it does after [`TcpNetwork`](gristmill::TcpNetwork)'s `TCP_USER_TIMEOUT`, and connecting
+/// over one waits. What differs from TCP: a connection over a way that was cut fails even when the way heals before.
 #[derive(Debug, Clone, Default)]
 pub struct TurmoilNetwork(Arc<Mutex<Ways>>);
 

@@ -38,8 +38,8 @@ impl Admission for AdmitAll {
 /// Accepts connections until it is shut down or dropped.
 ///
 /// A bad peer costs itself its connection and nobody else anything: each handshake runs in a task of its own, with a
-/// deadline and 4 KiB, and only so many at the same time. A failing accept, as when the process has too many files open,
-/// is tried again after a pause.
+/// deadline and 4 KiB, and only so many at the same time. A failing accept, as when the process has too many files
+/// open, is tried again after a pause.
 pub struct Acceptor {
     address: Address,
     stop: watch::Sender<Option<String>>,

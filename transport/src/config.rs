@@ -21,8 +21,8 @@ pub struct TransportConfig {
     /// take their time, and for calls that wait for calls back).
     pub window: usize,
     /// A peer that takes no byte for so long while something is to be sent loses the connection. Default 10 s (guess:
-    /// longer than a stall of the peer that membership forgives, shorter than its memory matters). Over TCP on Linux the
-    /// system gives up after 5 s already.
+    /// longer than a stall of the peer that membership forgives, shorter than its memory matters). Over TCP on Linux
+    /// the system gives up after 5 s already.
     pub stall_timeout: Duration,
     /// How long connecting and the handshake may take together. Default 5 s.
     pub handshake_timeout: Duration,

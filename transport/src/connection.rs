@@ -16,18 +16,18 @@
 //! - What one task sends, one after the other, is handed to the peer's [`Handler`] in that order.
 //! - When a call is dropped, or its deadline passes, nothing is left of it here, and the peer is told.
 //! - Everything queued is bounded. Requests wait for room within their deadline, then they are `Overloaded`. Answers
-//!   never wait; their number is bounded by the peer's window of open calls, and requests beyond it, or beyond the bytes
-//!   that may be queued for a slow reader, are refused as `NotDelivered`, which an honest peer does not meet: it keeps
-//!   the same window. The reader stops only while a peer takes no refusals; it never waits for handlers, so that two
-//!   nodes whose grains call each other cannot block each other's answers.
+//!   never wait; their number is bounded by the peer's window of open calls, and requests beyond it, or beyond the
+//!   bytes that may be queued for a slow reader, are refused as `NotDelivered`, which an honest peer does not meet: it
+//!   keeps the same window. The reader stops only while a peer takes no refusals; it never waits for handlers, so that
+//!   two nodes whose grains call each other cannot block each other's answers.
 //! - A peer that takes no bytes for the stall timeout, or sends what is no frame, loses the connection.
 //!
-//! The window is one of the bounds that make nodes wait for each other: grains that call back and forth between two nodes
-//! in more hops than one, with more calls open than the window holds, can fill both windows, and then end by their
-//! deadlines.
+//! The window is one of the bounds that make nodes wait for each other: grains that call back and forth between two
+//! nodes in more hops than one, with more calls open than the window holds, can fill both windows, and then end by
+//! their deadlines.
 //!
-//! It does not guarantee that a request that was sent arrives, nor that a call that failed did not run, unless the error
-//! says so. It does not notice a silent peer by itself while nothing is to be sent: membership probes do.
+//! It does not guarantee that a request that was sent arrives, nor that a call that failed did not run, unless the
+//! error says so. It does not notice a silent peer by itself while nothing is to be sent: membership probes do.
 //!
 //! A connection lives until either side closes it, whether or not a handle is left.
 

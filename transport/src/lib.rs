@@ -26,13 +26,15 @@
 //! let network = MemoryNetwork::new();
 //! let (alice, bob) = (network.host("alice"), network.host("bob"));
 //! let local = |id| {
-//!     let peer = LocalPeer { cluster: "shop".into(), member: MemberId::new(id), address: None, secret: Secret::default() };
+//!     let (cluster, secret) = ("shop".into(), Secret::default());
+//!     let peer = LocalPeer { cluster, member: MemberId::new(id), address: None, secret };
 //!     Local::new(peer, TransportConfig::test()).unwrap()
 //! };
 //!
 //! let listener = bob.listen("bob:0").await.unwrap();
 //! let acceptor = Acceptor::start(listener, local(2), Arc::new(AdmitAll), Arc::new(Echo));
-//! let connection = dial(&alice, acceptor.address().as_str(), Lane::Data, None, &local(1), Arc::new(Echo)).await.unwrap();
+//! let address = acceptor.address();
+//! let connection = dial(&alice, address.as_str(), Lane::Data, None, &local(1), Arc::new(Echo)).await.unwrap();
 //!
 //! let request = OutgoingRequest {
 //!     target: Target::System(SystemActor::Gossip),

@@ -8,9 +8,9 @@
 //! once. A key is not reused before its slot was reused 2³² times, so that a late result never ends another's call.
 //! It does not guarantee punctuality: a deadline is noticed by the next sweep.
 //!
-//! There is no timer per call: deadlines live in slabs (one per shard, a thread registers always in the same shard), and
-//! one sweep looks at all of them. Waker and result are in an allocation of their own, so that who completes calls meets
-//! only who waits for that call, and not the threads that register others.
+//! There is no timer per call: deadlines live in slabs (one per shard, a thread registers always in the same shard),
+//! and one sweep looks at all of them. Waker and result are in an allocation of their own, so that who completes calls
+//! meets only who waits for that call, and not the threads that register others.
 //!
 //! ```
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -160,8 +160,8 @@ impl<T> PendingCalls<T> {
         self.insert(deadline, None)
     }
 
-    /// As [`register`](Self::register), for a future that is polled right away: `waker` is the one of that poll, and the
-    /// table is not visited again until there is a result.
+    /// As [`register`](Self::register), for a future that is polled right away: `waker` is the one of that poll, and
+    /// the table is not visited again until there is a result.
     pub fn register_for(&self, deadline: Instant, waker: &Waker) -> (CallKey, PendingCall<'_, T>) {
         self.insert(deadline, Some(waker.clone()))
     }

@@ -134,10 +134,11 @@ impl Started {
         joined.ok_or_else(|| failed("member list", "it ended"))?
     }
 
-    /// Ends this life of the node and begins the next one, under a new id at the same address, trying until it has joined.
+    /// Ends this life of the node and begins the next one, under a new id at the same address, trying until it has
+    /// joined.
     ///
     /// It joins through everybody it knows, and forms a cluster only with others that were cut off like it: those who
-    /// go on may only not be reached yet. If by its own decision no side went on, it starts over as at first.
+    /// go on may merely be unreachable so far. If by its own decision no side went on, it starts over as at first.
     pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>) -> Self {
         let old = Arc::clone(&self.node);
         let config = self.config.clone();
@@ -195,7 +196,7 @@ impl Started {
         self.parts.iter().find(|(_, cell)| cell.get_id() == actor.get_id()).map(|(part, _)| *part)
     }
 
-    /// Ends every part, in the opposite order of their start. Bounded: no step waits for a peer, or for long.
+    /// Ends every part, in the opposite order of their start. Each step is bounded, whether peers answer or not.
     pub(super) async fn stop(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
         let node = Arc::clone(&self.node);
         node.stops();

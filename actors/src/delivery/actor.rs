@@ -140,8 +140,8 @@ impl DeliveryState {
         }
     }
 
-    /// Tells a topic whether this node subscribes, in a task of its own. A topic that does not hear of an unsubscription
-    /// forgets this node by itself.
+    /// Tells a topic whether this node subscribes, in a task of its own. A topic that does not hear of an
+    /// unsubscription forgets this node by itself.
     fn tell(&self, topic: &str, subscribes: bool, done: Option<Arc<oneshot::Sender<()>>>) {
         let (cluster, topic) = (ClusterContext::new(Arc::clone(&self.node)), topic.to_owned());
         tokio::spawn(async move {

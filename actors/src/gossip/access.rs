@@ -10,7 +10,8 @@ use super::{ConsensusHandle, GossipMessage, GossipUpdates};
 use crate::ClusterContext;
 use crate::node::Role;
 
-/// Values that each member writes and every member reads, by key: [`ClusterContext::gossip`](crate::ClusterContext::gossip).
+/// Values that each member writes and every member reads, by key:
+/// [`ClusterContext::gossip`](crate::ClusterContext::gossip).
 ///
 /// Each member has its own value under a key. The last write of a member wins everywhere; all members come to hold the
 /// same within a few gossip rounds, whatever is lost meanwhile, and what a member wrote goes when it goes. No order is
@@ -66,8 +67,8 @@ impl From<SetRefusal> for GossipError {
 }
 
 impl ClusterGossip {
-    /// Writes this member's value. Back when it is written here; the others learn of it in the next rounds. Writing what
-    /// is written already does nothing.
+    /// Writes this member's value. Back when it is written here; the others learn of it in the next rounds. Writing
+    /// what is written already does nothing.
     ///
     /// # Errors
     /// See [`GossipError`].

@@ -13,8 +13,8 @@ use crate::node::Node;
 
 /// Follows whether all active members hold the same value under a key, or under several keys at once.
 ///
-/// It is what this node sees: [`gristmill_core::consensus`] says what that means and what it does not. Dropping the handle
-/// ends the check.
+/// It is what this node sees: [`gristmill_core::consensus`] says what that means and what it does not. Dropping the
+/// handle ends the check.
 pub struct ConsensusHandle<T> {
     keys: Vec<GossipKey>,
     read: Read<T>,
@@ -101,9 +101,9 @@ impl<T> ConsensusHandle<T> {
         self.read(&self.standing.borrow())
     }
 
-    /// Waits for the next change since the handle was made, or since this was called last: consensus was reached or lost,
-    /// or is on another value. Of several changes meanwhile, the last is told; [`times_lost`](Self::times_lost) shows
-    /// whether consensus was lost in between. Cancel safe.
+    /// Waits for the next change since the handle was made, or since this was called last: consensus was reached or
+    /// lost, or is on another value. Of several changes meanwhile, the last is told; [`times_lost`](Self::times_lost)
+    /// shows whether consensus was lost in between. Cancel safe.
     ///
     /// # Errors
     /// The node has stopped.
@@ -113,7 +113,8 @@ impl<T> ConsensusHandle<T> {
         Ok(self.read(&standing))
     }
 
-    /// How often the members have fallen out of consensus since the handle was made; going over to another value counts.
+    /// How often the members have fallen out of consensus since the handle was made; going over to another value
+    /// counts.
     #[must_use]
     pub fn times_lost(&self) -> u64 {
         self.standing.borrow().lost

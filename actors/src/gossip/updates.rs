@@ -71,7 +71,8 @@ impl<M: Message + Name + Default> GossipUpdates<M> {
         Self { first, receiver, message: PhantomData }
     }
 
-    /// The next update; none when the node has stopped. Cancel safe: an update is lost only to [`GossipUpdate::Missed`].
+    /// The next update; none when the node has stopped. Cancel safe: an update is lost only to
+    /// [`GossipUpdate::Missed`].
     pub async fn next(&mut self) -> Option<GossipUpdate<M>> {
         let update = match self.first.pop_front() {
             Some(update) => update,

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::updates::Update;
 
 /// Updates of one key that a subscriber may be behind.
-pub(super) const UPDATES: usize = 256;
+pub(crate) const UPDATES: usize = 256;
 
 /// Names one check of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -47,8 +47,9 @@ const BURSTS: u8 = 2;
 /// The same of a grain whose turns are brief.
 const BRIEF_TURN_BUDGET: u32 = 2_048;
 
-/// Answers of brief turns that are held back until the grain is free again, at most. As many as callers that queue up while
-/// others have it: woken while the task still has the grain, they would queue up again, and the task would keep it for good.
+/// Answers of brief turns that are held back until the grain is free again, at most. As many as callers that queue up
+/// while others have it: woken while the task still has the grain, they would queue up again, and the task would keep
+/// it for good.
 const HELD_BACK: usize = 2_048;
 
 /// One activation of a [`Grain`].
@@ -156,9 +157,9 @@ impl<G: Grain> Cell<G> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the life of a task, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain, and
-    /// what it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime that has
-    /// ended drops all of that at once.
+    /// Begins the life of a task, cut off by [`stop`](Door::stop) wherever it is, even before it has begun: the grain,
+    /// and what it had taken, are dropped, and then the cell is released. Not to be called under the lock: a runtime
+    /// that has ended drops all of that at once.
     fn spawn(self: &Arc<Self>, life: u32, work: impl Future<Output = End> + Send + 'static) {
         // A tuple is dropped from its first field to its last.
         let live = (work, Leaving { cell: Arc::clone(self), end: End::Cut });
@@ -213,7 +214,8 @@ impl<G: Grain> Cell<G> {
                 }
             }
             while let (Some(grain), Some(mut envelope)) = (&mut held, batch.0.pop_front()) {
-                // Senders read this, and each store takes it away from them: of a long batch not every step is worth that.
+                // Senders read this, and each store takes it away from them: of a long batch not every step is worth
+                // that.
                 let left = batch.0.len();
                 if left < EXACT || left.is_multiple_of(EXACT) {
                     self.taken.store(left, Ordering::Relaxed);
@@ -338,8 +340,8 @@ impl<G: Grain> Cell<G> {
         this.spawn(life, async move { cell.run().await });
     }
 
-    /// Ends the activation, gives what is queued back to its callers, and reports. Who has the grain has dropped it; while
-    /// it is lent that is the caller's part.
+    /// Ends the activation, gives what is queued back to its callers, and reports. Who has the grain has dropped it;
+    /// while it is lent that is the caller's part.
     fn release(&self, end: End, lent: bool) {
         let mut inner = self.lock();
         inner.stopped = true;

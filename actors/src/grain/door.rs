@@ -25,8 +25,8 @@ pub(crate) trait Door: Debug + Send + Sync {
     /// Queues a message, or gives it back with the reason.
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused>;
 
-    /// As [`deliver`](Self::deliver), for a caller of this node who can do without a way back: the outcome, if the call was
-    /// answered at once. Else `reply` is called once, and the answer goes there.
+    /// As [`deliver`](Self::deliver), for a caller of this node who can do without a way back: the outcome, if the call
+    /// was answered at once. Else `reply` is called once, and the answer goes there.
     fn call(&self, mut envelope: Envelope, reply: &mut dyn FnMut() -> ReplyTo) -> Result<Option<Outcome>, Refused> {
         envelope.reply = reply();
         self.deliver(envelope).map(|()| None)

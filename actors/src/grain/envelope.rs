@@ -16,8 +16,8 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// Whether nobody waits for the answer any more: the deadline has passed, or the caller has gone. Reads the clock only
-    /// for a caller behind a connection: of those here the sweep of their table knows.
+    /// Whether nobody waits for the answer any more: the deadline has passed, or the caller has gone. Reads the clock
+    /// only for a caller behind a connection: of those here the sweep of their table knows.
     pub(crate) fn is_stale(&self) -> bool {
         match &self.reply.0 {
             Some(Way::Local(call)) => !call.is_waiting(),

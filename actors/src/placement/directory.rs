@@ -22,16 +22,16 @@ use crate::placement::PlacementMessage;
 use crate::placement::announcer::Announcer;
 use crate::topic;
 
-/// How often the lock is tried before a thread sleeps for it: it is held for a microsecond or two, and to be woken takes
-/// longer.
+/// How often the lock is tried before a thread sleeps for it: it is held for a microsecond or two, and to be woken
+/// takes longer.
 const PATIENCE: u32 = 32;
 
 /// This node's activations.
 ///
-/// Whoever has news tells the machine in place, under one lock, as if to an actor that answers at once: callers who look
-/// for an activation, so that a new one costs no message and no task, and the placement actor for everything else. No
-/// code of users runs under the lock, but for the factory of a hosted actor, and doors are touched after it: they may
-/// come back.
+/// Whoever has news tells the machine in place, under one lock, as if to an actor that answers at once: callers who
+/// look for an activation, so that a new one costs no message and no task, and the placement actor for everything else.
+/// No code of users runs under the lock, but for the factory of a hosted actor, and doors are touched after it: they
+/// may come back.
 pub(crate) struct Directory(Mutex<Option<Inner>>);
 
 struct Inner {
@@ -73,8 +73,8 @@ impl Directory {
         })))
     }
 
-    /// Where the activation of an identity that this node owns is, which starts it if there is none. What is found is in
-    /// the table of the PID cache by then, or is about to be. `None` when this node has ended.
+    /// Where the activation of an identity that this node owns is, which starts it if there is none. What is found is
+    /// in the table of the PID cache by then, or is about to be. `None` when this node has ended.
     ///
     /// A new activation begins in the caller's task.
     pub(crate) async fn locate(

@@ -1,5 +1,5 @@
-//! The way from a topic to one subscriber: one delivery after the other, so that a subscriber sees a publisher's messages
-//! in their order, and independent of the ways to all others.
+//! The way from a topic to one subscriber: one delivery after the other, so that a subscriber sees a publisher's
+//! messages in their order, and independent of the ways to all others.
 
 use std::sync::Arc;
 use std::time::Duration;

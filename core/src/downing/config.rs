@@ -9,8 +9,8 @@ const SHORTEST_STABLE: Duration = Duration::from_millis(500);
 /// Which side goes on. Every node of a cluster must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// The side with more than half of the members; of two halves the one with the lowest id. So of two members the older
-    /// one goes on, and when it vanishes the younger one stops, as in Pekko.
+    /// The side with more than half of the members; of two halves the one with the lowest id. So of two members the
+    /// older one goes on, and when it vanishes the younger one stops, as in Pekko.
     KeepMajority,
     /// The side with at least this many members. When there are so many that two sides could have them (twice the
     /// quorum or more), no side goes on.
@@ -76,11 +76,12 @@ impl Config {
         Self { strategy, stable_after: None, margin: None, unstable_after: None, poll_limit: 64 }
     }
 
-    /// How long a node must have seen itself on a losing side before it fences. Default 2 T `spread`, but half a second at
-    /// least, for which a busy machine may stand still: 2 s up to ten members, 4 s at 100, 6 s at 1,000. It grows with the logarithm of the members as Pekko's table does (7 s at 5,
-    /// 10 s at 10, 20 s at 100, 30 s at 1,000: ten times the logarithm) and is a fifth of it, because Pekko's covers
-    /// detection and spread too, which here are waited for on their own. Shorter: a short disturbance fences. Longer:
-    /// the keys of the losers are unserved for longer.
+    /// How long a node must have seen itself on a losing side before it fences. Default 2 T `spread`, but half a second
+    /// at least, for which a busy machine may stand still: 2 s up to ten members, 4 s at 100, 6 s at 1,000. It grows
+    /// with the logarithm of the members as Pekko's table does (7 s at 5, 10 s at 10, 20 s at 100, 30 s at 1,000: ten
+    /// times the logarithm) and is a fifth of it, because Pekko's covers detection and spread too, which here are
+    /// waited for on their own. Shorter: a short disturbance fences. Longer: the keys of the losers are unserved for
+    /// longer.
     #[must_use]
     pub const fn stable_after(mut self, time: Duration) -> Self {
         self.stable_after = Some(time);
@@ -118,8 +119,8 @@ impl Config {
         self.strategy
     }
 
-    /// Of so many members of a settled view, how many must have been cut off, under whatever names, so that no side with
-    /// members of that view goes on. They may then form the cluster anew.
+    /// Of so many members of a settled view, how many must have been cut off, under whatever names, so that no side
+    /// with members of that view goes on. They may then form the cluster anew.
     #[must_use]
     pub const fn enough_to_form(&self, members: usize) -> usize {
         let enough = match self.strategy {

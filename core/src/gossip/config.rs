@@ -20,8 +20,8 @@ pub struct Config {
     /// Encoded bytes of one message, at most. Default 256 KiB, so that a heartbeat behind it on the control lane waits
     /// 2 ms at 1 Gbit/s. Lower: a newcomer needs more round trips for the whole state.
     pub max_bytes_per_message: usize,
-    /// Between two demands for the whole state of one peer, at least. Default 5 s, a guess. While two members do not know
-    /// the same members their digests differ, and each demand costs a transfer in both directions.
+    /// Between two demands for the whole state of one peer, at least. Default 5 s, a guess. While two members do not
+    /// know the same members their digests differ, and each demand costs a transfer in both directions.
     pub full_state_interval: Duration,
 }
 

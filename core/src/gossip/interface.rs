@@ -38,8 +38,8 @@ pub enum Input {
         /// Its name.
         key: GossipKey,
     },
-    /// Write one of our values again as it is, with a new number; nothing when there is none. Readers see that its member
-    /// still means it.
+    /// Write one of our values again as it is, with a new number; nothing when there is none. Readers see that its
+    /// member still means it.
     Refresh {
         /// Its name.
         key: GossipKey,

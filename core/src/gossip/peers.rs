@@ -14,14 +14,15 @@ use crate::Timestamp;
 /// What this node knows of what another one has.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// It has everything up to here. Moves forward only by its own word: an acknowledgement, or a digest that equals ours.
+    /// It has everything up to here. Moves forward only by its own word: an acknowledgement, or a digest that equals
+    /// ours.
     pub(super) acknowledged: Revision,
     /// It was sent the urgent ones among what came up to here, ahead of their turn.
     pub(super) urgent: Revision,
     /// The delta on its way to it; one at a time.
     pub(super) outstanding: Option<Outstanding>,
-    /// What it told us before it last came into view is gone here: every delta asks for it again, up to the first that is
-    /// acknowledged.
+    /// What it told us before it last came into view is gone here: every delta asks for it again, up to the first that
+    /// is acknowledged.
     pub(super) full_state_wanted: bool,
     /// When its digest last made us ask for everything.
     pub(super) full_state_asked_at: Option<Timestamp>,
@@ -48,8 +49,8 @@ impl Peer {
         }
     }
 
-    /// Nothing that it acknowledged counts any more. A delta on its way began too late to count, and the next one follows
-    /// its acknowledgement; says whether there is none to wait for.
+    /// Nothing that it acknowledged counts any more. A delta on its way began too late to count, and the next one
+    /// follows its acknowledgement; says whether there is none to wait for.
     pub(super) fn start_over(&mut self, now: Timestamp) -> bool {
         self.acknowledged = Revision::default();
         self.urgent = Revision::default();

@@ -113,8 +113,8 @@ pub(super) struct Chunk {
 }
 
 impl State {
-    /// Keys of one member, removed ones among them, that are taken from others; from the member itself twice as many, so
-    /// that keys which somebody invents for it leave room for its own. The same on all members.
+    /// Keys of one member, removed ones among them, that are taken from others; from the member itself twice as many,
+    /// so that keys which somebody invents for it leave room for its own. The same on all members.
     pub(super) const MAX_KEYS: usize = 256;
 
     pub(super) const fn digest(&self) -> StateDigest {
@@ -144,8 +144,8 @@ impl State {
         self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
     }
 
-    /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so that
-    /// all members that were offered the same entries hold the same, in whatever order they came.
+    /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so
+    /// that all members that were offered the same entries hold the same, in whatever order they came.
     pub(super) fn offer(&mut self, entry: GossipEntry, learned_from: Option<MemberId>) -> Taken {
         let hash = entry.stable_hash();
         let GossipEntry { member, key, sequence, value } = entry;
@@ -184,8 +184,8 @@ impl State {
         Some(values)
     }
 
-    /// What was taken after the acknowledged and not from the peer itself, within the bounds: the urgent ones first, then
-    /// in order. At least one in order when there is any: each fits in a message of its own.
+    /// What was taken after the acknowledged and not from the peer itself, within the bounds: the urgent ones first,
+    /// then in order. At least one in order when there is any: each fits in a message of its own.
     pub(super) fn chunk(&self, told: Told, max_entries: usize, max_bytes: usize) -> Chunk {
         let mut room = Room { entries: max_entries, bytes: max_bytes.saturating_sub(Delta::HEADER_BYTES) };
         let mut rest = self.untold(told).peekable();

@@ -8,8 +8,8 @@ use prost_types::Any;
 
 use super::message::{Delta, DeltaAck, DeltaId, GossipEntry, GossipKey, GossipValue, Sequence, StateDigest};
 
-/// A gossip message that a peer sent and that is none. The peer's fault; nothing of it was merged, and a retry of the same
-/// message does not help.
+/// A gossip message that a peer sent and that is none. The peer's fault; nothing of it was merged, and a retry of the
+/// same message does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidGossip {

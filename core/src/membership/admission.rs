@@ -27,8 +27,8 @@ impl Membership {
     }
 
     /// A handshake with the address of `old` has met `by`. Not believed of one that is gone itself or runs elsewhere:
-    /// whoever was met there, it was not that one. Who said that it leaves may have gone in order, and its last word be on
-    /// its way.
+    /// whoever was met there, it was not that one. Who said that it leaves may have gone in order, and its last word be
+    /// on its way.
     pub(super) fn met_another(&mut self, now: Timestamp, old: MemberId, by: MemberId, out: &mut Outbox) {
         let Some(record) = self.table.get(old).filter(|record| record.stage() < Stage::Leaving) else { return };
         let address = &record.member().address;

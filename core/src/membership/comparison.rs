@@ -7,9 +7,9 @@
 //!  ── Sync: what B knows less of in them ──────▶
 //! ```
 //!
-//! A bucket holds the records whose ids hash into it, so that members agree on it without a word, and one changed record
-//! makes one bucket differ. The first message grows with the root of the table and the answer with the difference; no
-//! message carries more than a few hundred records.
+//! A bucket holds the records whose ids hash into it, so that members agree on it without a word, and one changed
+//! record makes one bucket differ. The first message grows with the root of the table and the answer with the
+//! difference; no message carries more than a few hundred records.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -75,7 +75,7 @@ impl Buckets {
     }
 }
 
-/// With whom tables were compared lately. While news are on their way digests differ everywhere for a moment: so only so
+/// With whom tables were compared lately. While news is on its way digests differ everywhere for a moment: so only so
 /// often, and not while this node itself spreads news, unless that takes long.
 #[derive(Debug, Default)]
 pub(super) struct Comparisons {

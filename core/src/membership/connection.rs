@@ -1,10 +1,10 @@
 //! What connections say of the process at the other end.
 //!
 //! A host that refuses connections to a member runs no such process: stronger evidence than silence, and at hand at
-//! once. Still one node may be mistaken, by a rule of a firewall between the two. So it accuses and asks others for what
-//! they see; two who are refused are enough, of whom one is the node that declares it, and nothing has to be waited for.
-//! What they tell each other directly counts, hearsay does not. Where there is nobody to ask, one is enough; where all
-//! who could be asked refuse or are suspected too, the suspicion runs its time.
+//! once. Still one node may be mistaken, by a rule of a firewall between the two. So it accuses and asks others for
+//! what they see; two who are refused are enough, of whom one is the node that declares it, and nothing has to be
+//! waited for. What they tell each other directly counts, hearsay does not. Where there is nobody to ask, one is
+//! enough; where all who could be asked refuse or are suspected too, the suspicion runs its time.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which news go into the next message.
+//! Which news goes into the next message.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -18,7 +18,8 @@ pub(super) enum Urgency {
 /// Members whose record is news, and how often it was sent.
 ///
 /// SWIM section 4.1 (piggybacked updates, least sent first). What is lost on all its ways is repaired by the comparison
-/// of tables, not here. Bounded by the table: one entry for each member. A message costs its own length, whatever waits.
+/// of tables, not here. Bounded by the table: one entry for each member. A message costs its own length, whatever
+/// waits.
 #[derive(Debug, Default)]
 pub(super) struct Dissemination {
     queue: BTreeMap<MemberId, (Urgency, u32)>,

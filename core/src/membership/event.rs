@@ -56,7 +56,8 @@ pub enum Event {
         /// When.
         observed_at: Timestamp,
     },
-    /// A member has become suspect: why. More is known of it by and by: [`Membership::explain`](super::Membership::explain).
+    /// A member has become suspect: why. More is known of it by and by:
+    /// [`Membership::explain`](super::Membership::explain).
     Suspected {
         /// Who.
         member: MemberId,
@@ -117,9 +118,8 @@ pub enum Event {
         /// Who sent it.
         member: MemberId,
     },
-    /// This node has learned, from two members or the only one that could say it, that they hold it for dead; the machine
-    /// has stopped. Only a new start under a new
-    /// id leads back.
+    /// This node has learned, from two members or the only one that could say it, that they hold it for dead; the
+    /// machine has stopped. Only a new start under a new id leads back.
     Evicted {
         /// Who declared it, as far as known.
         by: Option<MemberId>,

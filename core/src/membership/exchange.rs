@@ -44,8 +44,8 @@ impl Membership {
         if agrees {
             self.agreed = digest;
         }
-        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Nor would a comparison
-        // say more of what is in dispute. Polls go to all members while views differ anyway.
+        // What has just brought news is no sign of a lasting difference: the rest may be on its way. Nor would a
+        // comparison say more of what is in dispute. Polls go to all members while views differ anyway.
         let differs = digest.is_some() && !agrees && !news && !disputed && !message.is_poll();
         match message {
             Message::Ping { sequence, .. } => self.pinged(now, from, sequence, out),
@@ -130,7 +130,7 @@ impl Membership {
         self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
     }
 
-    /// Pings that nobody waits for, and that carry no news: they must not use up how often news are sent.
+    /// Pings that nobody waits for, and that carry no news: they must not use up how often news is sent.
     pub(super) fn poll(&self, members: &[MemberId], out: &mut Outbox) {
         for to in members.iter().copied() {
             let claimed = self.table.get(to).filter(|record| record.claim().is_some());

@@ -143,8 +143,8 @@ impl FailureDetector {
         self.last
     }
 
-    /// Whom to probe next: the first of the hastened, else of the round, at whose place `living` finds somebody to probe
-    /// that has not pinged this node `since`.
+    /// Whom to probe next: the first of the hastened, else of the round, at whose place `living` finds somebody to
+    /// probe that has not pinged this node `since`.
     pub(super) fn next(
         &mut self,
         rng: &mut Xoshiro256PlusPlus,

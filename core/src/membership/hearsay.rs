@@ -19,16 +19,17 @@
 //! is asked itself: so two parts of a cluster that know of each other through one member find each other.
 //!
 //! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
-//! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it up
-//! when anybody says that the member lives, or the member itself speaks: else it would be the second voice of a liar.
+//! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it
+//! up when anybody says that the member lives, or the member itself speaks: else it would be the second voice of a
+//! liar.
 //!
-//! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm of
-//! suspicions, believes two voices only.
+//! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm
+//! of suspicions, believes two voices only.
 //!
-//! The verdict of an operator ([`Input::Down`](super::Input::Down)) is one voice like any other, for others cannot tell
-//! it from a lie. Of a member that does not answer it is believed as soon as others have tried. A member that answers
-//! denies it, unless the operator says it at a second member too, while the first voice still counts: the condemned is
-//! told by both at once, and stops.
+//! A verdict that was decided outside ([`Input::Down`](super::Input::Down)) is one voice like any other, for others
+//! cannot tell it from a lie. Of a member that does not answer it is believed as soon as others have tried. A member
+//! that answers denies it, unless it is decided at a second member too, while the first voice still counts: the
+//! condemned is told by both at once, and stops.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -95,8 +95,9 @@ pub enum Input {
         /// Who is there.
         by: MemberId,
     },
-    /// Declare this member dead, as decided outside: by an operator or a downing strategy. To others it is the word of
-    /// one member: who answers them is dead for all only when a second one is told the same within ten probe intervals.
+    /// Declare this member dead, as decided outside: by [`downing`](crate::downing) on the winning side. To others it
+    /// is the word of one member: who answers them is dead for all only when a second one is told the same within ten
+    /// probe intervals.
     Down {
         /// Whom.
         member: MemberId,
@@ -176,7 +177,8 @@ pub enum Effect {
         /// What.
         message: Message,
     },
-    /// Say `Timer` with this epoch after this time. Replaces the timer set before; one that fires nevertheless is ignored.
+    /// Say `Timer` with this epoch after this time. Replaces the timer set before; one that fires nevertheless is
+    /// ignored.
     SetTimer {
         /// What to say.
         epoch: TimerEpoch,

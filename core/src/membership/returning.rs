@@ -1,8 +1,8 @@
 //! Coming back after a partition that no side has survived.
 //!
-//! Who was cut off joins again and forms no cluster by itself: others may go on without it, and only cannot be reached.
-//! Silence says nothing, but those with whom it was can say that they were cut off too. When so many of the members that
-//! had settled have said it that nobody can be left who goes on
+//! Who was cut off joins again and forms no cluster by itself: others may go on without it, and merely be unreachable.
+//! Silence says nothing, but those with whom it was can say that they were cut off too. When so many of the members
+//! that had settled have said it that nobody can be left who goes on
 //! ([`enough_to_form`](crate::downing::Config::enough_to_form)), the oldest of them forms the cluster anew, and the
 //! others join it.
 //!

@@ -167,11 +167,12 @@ impl Table {
         self.digest
     }
 
-    /// The digests of so many buckets, a power of two up to [`Buckets::MOST`]. Together they are the digest of the table.
+    /// The digests of so many buckets, a power of two up to [`Buckets::MOST`]. Together they are the digest of the
+    /// table.
     pub(super) fn buckets(&self, count: usize) -> Vec<TableDigest> {
         let mut buckets = vec![TableDigest::default(); count];
         for finest in self.buckets.chunks(count.max(1)) {
-            // What belongs into the same one of fewer buckets is so many places apart.
+            // What belongs in the same one of fewer buckets is so many places apart.
             for (bucket, part) in buckets.iter_mut().zip(finest) {
                 bucket.exchange(0, part.0);
             }

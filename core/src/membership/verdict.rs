@@ -82,7 +82,8 @@ impl Membership {
     pub(super) fn probe_failed(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
         if let Some(probe) = self.detector.ended(sequence) {
             self.stats.failed += 1;
-            // Who was asked and says nothing makes it likelier that this node does not hear, unless it is suspected too.
+            // Who was asked and says nothing makes it likelier that this node does not hear, unless it is suspected
+            // too.
             let is_up = |id: &&MemberId| self.status(**id) == Some(MemberStatus::Up);
             let missing = if probe.indirect { probe.silent.iter().filter(is_up).count() } else { 1 };
             self.health.worsen(u32::try_from(missing).unwrap_or(u32::MAX));

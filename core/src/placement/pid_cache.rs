@@ -53,7 +53,8 @@ use crate::{Member, Outbox, RequestId, Timestamp};
 /// Bounds of the lookups of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Requests that may wait for one lookup; one more is answered `Overloaded`. Default 10,000 (a guess), 8 bytes each.
+    /// Requests that may wait for one lookup; one more is answered `Overloaded`. Default 10,000 (a guess), 8 bytes
+    /// each.
     pub max_waiters: usize,
     /// Lookups under way; a miss that needs one more is answered `Overloaded`. Default 100,000 (a guess: one second
     /// of cold starts).

@@ -54,7 +54,8 @@ pub enum Unresolved {
     /// No member is known at all: the topology is empty. Retried.
     #[error("no member is known")]
     NoMember,
-    /// The member that we take for the owner takes another one for it. Retried: one of the two views is about to change.
+    /// The member that we take for the owner takes another one for it. Retried: one of the two views is about to
+    /// change.
     #[error("the asked member is not the owner")]
     NotOwner,
     /// Another activation is on its way. Retried.

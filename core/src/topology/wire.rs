@@ -70,7 +70,8 @@ impl From<&Topology> for cluster::ClusterTopology {
 impl TryFrom<cluster::ClusterTopology> for Topology {
     type Error = InvalidTopology;
 
-    /// Keeps the sender's version. `joined` and `left` are not read: they tell of a step that the receiver did not make.
+    /// Keeps the sender's version. `joined` and `left` are not read: they tell of a step that the receiver did not
+    /// make.
     fn try_from(wire: cluster::ClusterTopology) -> Result<Self, InvalidTopology> {
         if wire.members.len() > Self::MAX_MEMBERS {
             return Err(InvalidTopology::TooManyMembers { count: wire.members.len() });

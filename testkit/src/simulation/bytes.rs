@@ -1,7 +1,7 @@
 //! How long a message is on the wire, without writing it.
 //!
-//! The simulator sends millions of messages; each would have to be copied into its wire type to be measured. The lengths
-//! follow from the fields, and a test compares them with what the real encoder writes.
+//! The simulator sends millions of messages; each would have to be copied into its wire type to be measured. The
+//! lengths follow from the fields, and a test compares them with what the real encoder writes.
 
 use gristmill_core::membership::{Message, Record};
 

@@ -3,8 +3,8 @@
 //! foca 2.0 (SWIM with suspicion, no Lifeguard, no connection evidence, no anti-entropy but a periodic announce) with
 //! its own `Config::new_lan` for the size of the cluster, whose timing is that of hashicorp/memberlist, as is that of
 //! the product's default: probes each second with 500 ms to answer, suspicion of `4 * log10(n)` s, gossip to three each
-//! 200 ms. Its messages are datagrams of at most 1,400 bytes, as it is meant to be used. An identity says on the wire what
-//! ours says: 16 bytes of id and the address as text. It is renewed when its node learns that it is held for down.
+//! 200 ms. Its messages are datagrams of at most 1,400 bytes, as it is meant to be used. An identity says on the wire
+//! what ours says: 16 bytes of id and the address as text. It is renewed when its node learns that it is held for down.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};

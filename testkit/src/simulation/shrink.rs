@@ -76,8 +76,8 @@ impl Trial {
         Config::test()
     }
 
-    /// How long it may take after the last fault until all agree, C(N): a suspicion at its longest, whatever halves of a
-    /// partition must forget of each other, two rounds of contacts, and forming anew by the last of the seeds.
+    /// How long it may take after the last fault until all agree, C(N): a suspicion at its longest, whatever halves of
+    /// a partition must forget of each other, two rounds of contacts, and forming anew by the last of the seeds.
     #[must_use]
     pub fn bound(&self) -> Duration {
         let config = Self::timing();
@@ -93,8 +93,8 @@ impl Trial {
     }
 
     /// How long it may take until all hold the same values when they know the same members: as long as `core::downing`
-    /// leaves their keys to the dead, by clocks that are wrong by a tenth and in clusters of more than ten; a delta that
-    /// is lost, a demand for the whole state, and two turns through all peers.
+    /// leaves their keys to the dead, by clocks that are wrong by a tenth and in clusters of more than ten; a delta
+    /// that is lost, a demand for the whole state, and two turns through all peers.
     fn sharing_bound(&self) -> Duration {
         let (config, gossip) = (Self::timing(), self.sharing().gossip);
         let stable = Duration::from_millis(500);

@@ -38,7 +38,7 @@ fn position(node: &TestNode, which: impl Fn(&ClusterEvent) -> bool) -> usize {
     node.events().iter().position(which).unwrap_or_else(|| panic!("no such event: {:?}", node.events()))
 }
 
-// proves M7, P2
+// proves FT-6, FT-7
 #[tokio::test]
 async fn the_grains_of_a_member_that_is_cut_off_stop_before_the_others_activate_them() {
     let probe = Probe::new();
@@ -78,7 +78,7 @@ async fn the_grains_of_a_member_that_is_cut_off_stop_before_the_others_activate_
     assert_eq!(answer, Err(RequestError::NotRunning));
 }
 
-// proves M7
+// proves FT-6
 #[tokio::test]
 async fn a_member_that_was_cut_off_rejoins_under_a_new_id_and_its_context_goes_on() {
     let probe = Probe::new();

@@ -74,8 +74,8 @@ async fn a_call_to_a_mailbox_that_stays_full_surely_did_not_run() {
         cluster.eventually("it runs", |_| probe.waiting(&identity) == 1).await;
         grain.notify(Say::new("takes the only place")).await.unwrap();
         let short = grain.clone().deadline(Duration::from_millis(200));
-        // Which of the two it is depends on whether the deadline passes in an attempt or between two. Passes it while the
-        // other node's answer is under way, the caller cannot know: then another call is to be surer.
+        // Which of the two it is depends on whether the deadline passes in an attempt or between two. Passes it while
+        // the other node's answer is under way, the caller cannot know: then another call is to be surer.
         let mut surely_did_not_run = false;
         for _ in 0..10 {
             match short.request::<_, Said>(Say::new("")).await.unwrap_err() {

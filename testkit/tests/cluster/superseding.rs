@@ -64,7 +64,7 @@ async fn listen(
     (Acceptor::start(listener, local, Arc::new(AdmitAll), Arc::clone(&handler) as Arc<_>), handler)
 }
 
-// proves M6
+// proves FT-5
 #[tokio::test]
 async fn who_was_connected_to_a_process_notices_its_successor_before_that_one_joins() {
     let mut cluster = builder().members(3).start().await;
@@ -131,7 +131,7 @@ async fn nobody_believes_the_liar(network: MemoryNetwork, met: impl Fn() -> usiz
     assert!(cluster.member(misled).context().topology().member(victim).is_some());
 }
 
-// proves M6
+// proves FT-5
 #[tokio::test]
 async fn a_member_that_is_met_by_mistake_supersedes_nobody() {
     let network = MemoryNetwork::new();
@@ -139,7 +139,7 @@ async fn a_member_that_is_met_by_mistake_supersedes_nobody() {
     nobody_believes_the_liar(network, || handler.refused.load(Ordering::SeqCst)).await;
 }
 
-// proves M6
+// proves FT-5
 #[tokio::test]
 async fn who_does_not_know_the_secret_supersedes_nobody() {
     let network = MemoryNetwork::new();
@@ -147,7 +147,7 @@ async fn who_does_not_know_the_secret_supersedes_nobody() {
     nobody_believes_the_liar(network, || handler.refused.load(Ordering::SeqCst)).await;
 }
 
-// proves M6
+// proves FT-5
 #[tokio::test]
 async fn who_proves_nothing_supersedes_nobody() {
     let network = MemoryNetwork::new();

@@ -35,7 +35,7 @@ fn a_member_that_leaves_takes_no_call_with_it() {
                 .then(|| line.to_owned())
         });
         assert!(told.contains("dead []"), "{told}");
-        // News may overtake each other, so that the others need not have seen each step.
+        // Pieces of news may overtake each other, so that the others need not have seen each step.
         let (status, removed) = (format!("status {} ", leaver.address()), " removed");
         node.line(removed, |line| (line.contains(&status) && line.ends_with(removed)).then_some(()));
         let quarantined = format!("quarantined {}", leaver.address());

@@ -267,8 +267,8 @@ pub(crate) fn free_address() -> String {
     }
 }
 
-/// Whether nobody listens there. Asked by connecting: a listener of our own, bound for a moment, would live on in a child
-/// that another test starts in that moment, and the port would be taken when it is needed.
+/// Whether nobody listens there. Asked by connecting: a listener of our own, bound for a moment, would live on in a
+/// child that another test starts in that moment, and the port would be taken when it is needed.
 pub(crate) fn is_free(address: &str) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -11,7 +11,7 @@ const LIFE: Duration = Duration::from_millis(100);
 /// How many times all of them are reset.
 const RESETS: usize = 50;
 
-// proves M4: fault 12, resets. What a connection loses, another says again
+// proves FT-3: fault 12, resets. What a connection loses, another says again
 #[test]
 fn connections_that_are_reset_again_and_again_cost_nobody_its_life_and_calls_their_outcome_at_most() {
     on_hosts(3, &[], |cluster| {

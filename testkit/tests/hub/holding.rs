@@ -14,7 +14,8 @@ const HELD: Link = Link { delay: Duration::ZERO, jitter: Duration::ZERO, rate: N
 /// For how long a fault lasts that must not harm: longer than a suspicion that is confirmed.
 const A_WHILE: Duration = Duration::from_secs(5);
 
-// proves M3, M6, M7, P1: fault 9, a process that accepts connections and never answers, and that speaks when it is gone
+// proves FT-2, FT-5, FT-6, FT-7: fault 9, a process that accepts connections and never answers, and that speaks when it
+// is gone
 #[test]
 fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it_said_then_harms_nobody() {
     on_hosts(3, &["--rejoin"], |cluster| {
@@ -50,7 +51,7 @@ fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it
     });
 }
 
-// proves M4: fault 4, with connections that stand
+// proves FT-3: fault 4, with connections that stand
 #[test]
 fn one_link_that_carries_nothing_kills_nobody() {
     on_hosts(3, &[], |cluster| {
@@ -69,7 +70,7 @@ fn one_link_that_carries_nothing_kills_nobody() {
     });
 }
 
-// proves M6: fault 7, a restart on the same port before anybody has noticed
+// proves FT-5: fault 7, a restart on the same port before anybody has noticed
 #[test]
 fn who_was_connected_to_a_killed_process_meets_its_successor_before_that_one_joins() {
     on_hosts(3, &[], |cluster| {

@@ -10,7 +10,7 @@ use crate::on_hosts;
 /// How long it sleeps: until the others have forgotten most of what they knew of it.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-// proves M3, M6, M7, P2: fault 2, for a minute; its grains have moved when it wakes
+// proves FT-2, FT-5, FT-6, FT-8: fault 2, for a minute; its grains have moved when it wakes
 #[test]
 fn who_wakes_after_a_minute_stops_to_serve_at_once_and_joins_again() {
     on_hosts(3, &["--rejoin"], |cluster| {

@@ -10,7 +10,7 @@ use crate::on_hosts;
 /// For how long a fault lasts that must not harm: longer than a suspicion that is confirmed.
 const A_WHILE: Duration = Duration::from_secs(5);
 
-// proves M4: fault 5, delay and jitter
+// proves FT-3: fault 5, delay and jitter
 #[test]
 fn a_network_on_which_everything_takes_long_costs_nobody_its_life() {
     on_hosts(3, &[], |cluster| {
@@ -40,7 +40,7 @@ const NARROW: u64 = 1 << 20;
 /// Bytes of a large message.
 const LARGE: usize = 1 << 20;
 
-// proves M4: fault 13, bulk on a way that is too narrow for it
+// proves FT-3: fault 13, bulk on a way that is too narrow for it
 #[test]
 fn bulk_that_fills_a_way_delays_neither_probes_nor_joins() {
     on_hosts(3, &[], |cluster| {

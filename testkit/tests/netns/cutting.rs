@@ -10,7 +10,7 @@ use crate::on_hosts;
 /// For how long a fault lasts that must not harm: longer than a suspicion that is confirmed.
 const A_WHILE: Duration = Duration::from_secs(5);
 
-// proves M3, M5, M6, M7, P1: fault 3, a partition of three into two and one
+// proves FT-2, FT-4, FT-5, FT-6, FT-7: fault 3, a partition of three into two and one
 #[test]
 fn who_is_cut_off_stops_before_the_majority_takes_over_and_its_successor_joins() {
     on_hosts(3, &["--profile", "fast"], |cluster| {
@@ -44,7 +44,7 @@ fn who_is_cut_off_stops_before_the_majority_takes_over_and_its_successor_joins()
     });
 }
 
-// proves M5, M6, M7: fault 3, three parts of which one has the majority
+// proves FT-4, FT-5, FT-6: fault 3, three parts of which one has the majority
 #[test]
 fn parts_without_a_majority_stop_and_join_again_after_the_heal() {
     on_hosts(5, &["--profile", "fast", "--rejoin"], |cluster| {
@@ -69,7 +69,7 @@ fn parts_without_a_majority_stop_and_join_again_after_the_heal() {
     });
 }
 
-// proves M4: fault 4, two members that cannot hear each other, in one direction or both
+// proves FT-3: fault 4, two members that cannot hear each other, in one direction or both
 #[test]
 fn one_broken_link_kills_nobody() {
     on_hosts(3, &["--profile", "fast"], |cluster| {
@@ -86,7 +86,7 @@ fn one_broken_link_kills_nobody() {
     });
 }
 
-// proves M3, M5, M7: fault 4, a member that hears but is not heard, and one that is heard but does not hear
+// proves FT-2, FT-4, FT-6: fault 4, a member that hears but is not heard, and one that is heard but does not hear
 #[test]
 fn who_is_mute_or_deaf_goes_and_nobody_else() {
     on_hosts(4, &["--profile", "fast", "--rejoin"], |cluster| {
@@ -109,7 +109,7 @@ fn who_is_mute_or_deaf_goes_and_nobody_else() {
     });
 }
 
-// proves M4: fault 5, loss
+// proves FT-3: fault 5, loss
 #[test]
 fn a_network_that_loses_a_fifth_of_all_packets_costs_nobody_its_life() {
     on_hosts(3, &[], |cluster| {

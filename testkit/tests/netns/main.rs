@@ -1,7 +1,7 @@
 //! Whole nodes as processes on hosts of their own, in network namespaces, between which packets are dropped.
 //!
-//! It takes root, `ip` and `nft`; where one is missing, each test prints `skipped: …` with the reason, and passes. Every
-//! test reads what all nodes have told as one history and checks it, besides what the test itself is about.
+//! It takes root, `ip` and `nft`; where one is missing, each test prints `skipped: …` with the reason, and passes.
+//! Every test reads what all nodes have told as one history and checks it, besides what the test itself is about.
 //!
 //! A wait for a time is here the length of a fault. Everything else waits for a condition.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test may fail where it stands

@@ -8,7 +8,7 @@ use gristmill_testkit::Observation;
 
 use crate::on_hosts;
 
-// proves M4: fault 2, shorter than a suspicion
+// proves FT-3: fault 2, shorter than a suspicion
 #[test]
 fn who_stands_still_for_two_seconds_lives() {
     on_hosts(3, &[], |cluster| {
@@ -21,7 +21,7 @@ fn who_stands_still_for_two_seconds_lives() {
     });
 }
 
-// proves M3, M6: fault 2, longer than a suspicion
+// proves FT-2, FT-5: fault 2, longer than a suspicion
 #[test]
 fn who_stands_still_for_too_long_is_told_when_it_wakes_and_joins_again() {
     on_hosts(3, &["--profile", "fast", "--rejoin"], |cluster| {
@@ -49,7 +49,7 @@ fn who_stands_still_for_too_long_is_told_when_it_wakes_and_joins_again() {
 const FAKETIME: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1"];
 
-// proves M4: fault 10
+// proves FT-3: fault 10
 #[test]
 fn a_wall_clock_that_jumps_by_an_hour_changes_nothing() {
     let Some(library) = FAKETIME.into_iter().find(|path| Path::new(path).exists()) else {

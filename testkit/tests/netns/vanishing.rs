@@ -10,7 +10,7 @@ use crate::on_hosts;
 /// How often a process is killed.
 const KILLS: usize = 5;
 
-// proves M3, M6: faults 1 and 7. What a reset and a refused connection tell does not wait for a suspicion to expire
+// proves FT-2, FT-5: faults 1 and 7. What a reset and a refused connection tell does not wait for a suspicion to expire
 #[test]
 fn a_killed_process_is_known_at_once_and_its_successor_joins() {
     on_hosts(3, &[], |cluster| {
@@ -39,7 +39,7 @@ fn a_killed_process_is_known_at_once_and_its_successor_joins() {
     });
 }
 
-// proves M6: fault 7
+// proves FT-5: fault 7
 #[test]
 fn a_process_that_starts_again_at_once_on_its_port_supersedes_the_one_that_was_killed() {
     on_hosts(3, &[], |cluster| {
@@ -53,7 +53,7 @@ fn a_process_that_starts_again_at_once_on_its_port_supersedes_the_one_that_was_k
     });
 }
 
-// proves M3: fault 12, half-open connections, and a stranger who takes over the port
+// proves FT-2: fault 12, half-open connections, and a stranger who takes over the port
 #[test]
 fn a_host_that_vanishes_is_noticed_and_a_stranger_at_its_address_is_not_taken_for_it() {
     on_hosts(3, &["--profile", "fast"], |cluster| {

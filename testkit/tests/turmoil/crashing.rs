@@ -8,7 +8,7 @@ use gristmill_testkit::Observation;
 
 use crate::world::{GRAINS, World};
 
-// proves M3, M6: faults 1 and 7
+// proves FT-2, FT-5: faults 1 and 7
 #[test]
 fn who_crashes_and_comes_back_to_its_address_is_another_member() {
     let mut world = World::start(3, 4);
@@ -41,7 +41,7 @@ fn who_crashes_and_comes_back_to_its_address_is_another_member() {
     history.nobody_was_buried_alive([1, 2, 3].map(|node| world.id(node))).unwrap();
 }
 
-// proves M5, M6, M7: fault 1, more than half of the hosts at once
+// proves FT-4, FT-5, FT-6: fault 1, more than half of the hosts at once
 #[test]
 fn who_is_left_of_a_minority_stops_and_waits_for_a_new_seed() {
     let mut world = World::start(5, 6);
@@ -64,7 +64,7 @@ fn who_is_left_of_a_minority_stops_and_waits_for_a_new_seed() {
     assert!(history.entries().iter().all(|entry| entry.seen != Observation::Decided(Side::This)), "nobody took over");
 }
 
-// proves M3, R1: fault 1, under load
+// proves FT-2, FT-9: fault 1, under load
 #[test]
 fn a_killed_member_costs_no_more_than_the_calls_that_it_had() {
     let mut world = World::start(5, 5);

@@ -6,7 +6,7 @@ use gristmill_testkit::Observation;
 
 use crate::world::World;
 
-// proves M3, M5, M6, M7, P1: fault 3, a partition of five into three and two, under a load of calls
+// proves FT-2, FT-4, FT-5, FT-6, FT-7: fault 3, a partition of five into three and two, under a load of calls
 #[test]
 fn the_smaller_side_of_a_partition_stops_first_and_joins_again() {
     let mut world = World::start(5, 1);
@@ -40,7 +40,7 @@ fn the_smaller_side_of_a_partition_stops_first_and_joins_again() {
     }
 }
 
-// proves M4: fault 4, two that cannot hear each other in one direction, then in both
+// proves FT-3: fault 4, two that cannot hear each other in one direction, then in both
 #[test]
 fn one_broken_link_kills_nobody() {
     let mut world = World::start(4, 2);
@@ -56,7 +56,7 @@ fn one_broken_link_kills_nobody() {
     }
 }
 
-// proves M4, M5
+// proves FT-3, FT-4
 #[test]
 fn ten_nodes_that_start_at_once_agree_and_go_on_agreeing() {
     let mut world = World::start(10, 3);

@@ -12,7 +12,7 @@ const FAULTS: usize = 6;
 /// Schedules, unless the variable `SCHEDULES` says otherwise.
 const SCHEDULES: u64 = 2;
 
-// proves M1, M5, M6: whatever has happened, and in whatever order
+// proves FT-1, FT-4, FT-5: whatever has happened, and in whatever order
 #[test]
 fn after_any_faults_all_agree_again() {
     let schedules = std::env::var("SCHEDULES").map_or(SCHEDULES, |count| count.parse().unwrap());

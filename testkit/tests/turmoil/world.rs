@@ -207,7 +207,7 @@ impl World {
         });
     }
 
-    /// P1: of each grain that was called there was never more than one activation at once, and it was called.
+    /// FT-7: of each grain that was called there was never more than one activation at once, and it was called.
     pub(crate) fn no_grain_was_active_twice(&self) {
         for number in 0..GRAINS {
             let most = self.probe.most_alive(("test", format!("grain-{number}").as_str()));

@@ -41,8 +41,8 @@ impl<G: Grain> Cell<G> {
         })
     }
 
-    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a moment;
-    /// the rest in a task. Whether it is active.
+    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a
+    /// moment; the rest in a task. Whether it is active.
     pub(super) fn begin_here(self: &Arc<Self>) -> bool {
         if !self.settings.brief_start.holds() {
             self.begin_in_task();

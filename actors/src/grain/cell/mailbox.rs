@@ -8,8 +8,8 @@ use gristmill_transport::Outcome;
 
 use crate::grain::{Envelope, ReplyTo};
 
-/// Answers of turns that are over, held back so that the grain is free before their callers wake up, who then find it at
-/// rest. Sent before the task waits for anything, and when it ends.
+/// Answers of turns that are over, held back so that the grain is free before their callers wake up, who then find it
+/// at rest. Sent before the task waits for anything, and when it ends.
 #[derive(Default)]
 pub(super) struct Answers(Vec<(ReplyTo, Outcome)>);
 

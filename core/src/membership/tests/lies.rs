@@ -627,7 +627,7 @@ fn who_denies_a_verdict_says_nothing_else_of_the_condemned() {
     assert_eq!(node.status(C), Some(MemberStatus::Up));
 }
 
-// The word of an operator
+// A decision from outside
 
 #[test]
 fn a_member_that_is_declared_dead_by_decision_is_told_at_once() {

@@ -88,8 +88,9 @@ fn the_greatest_and_the_least_score_have_a_weight() {
 }
 
 /// The shares of 2 to 1,000 members of 100,000 keys. A share is a binomial count with mean m = keys / members and a
-/// standard deviation of at most sqrt(m); of the half a million shares that are checked here, one beyond five deviations is
-/// expected with a probability of about 0.15, so five above the tenth that is allowed means that the scores are not even.
+/// standard deviation of at most sqrt(m); of the half a million shares that are checked here, one beyond five
+/// deviations is expected with a probability of about 0.15, so five above the tenth that is allowed means that the
+/// scores are not even.
 #[test]
 fn no_member_of_2_to_1000_owns_more_than_a_tenth_above_its_share_beyond_sampling_noise() {
     const KEYS: u64 = 100_000;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p gristmill-testkit --bin simulate -- --list
-//! cargo run --release -p gristmill-testkit --bin simulate -- --scenario crash --nodes 100 --trials 100 --plot crash.svg
+//! cargo run --release -p gristmill-testkit --bin simulate -- --scenario crash --nodes 100 --trials 50 --plot crash.svg
 //! cargo run --release -p gristmill-testkit --bin simulate -- --scenario chaos --seed 0 --trials 10000
 //! cargo run --release -p gristmill-testkit --bin simulate -- --scenario report
 //! ```

@@ -29,8 +29,9 @@ impl Simulation {
         }
     }
 
-    /// What no member does to another that runs: hold it for dead, as the first, because others say so; and go on to hold
-    /// it for dead until the quarantine ends, though it is held for living in turn: it has obeyed by then, or denied.
+    /// What no member does to another that runs: hold it for dead, as the first, because others say so; and go on to
+    /// hold it for dead until the quarantine ends, though it is held for living in turn: it has obeyed by then, or
+    /// denied.
     pub(super) fn check_end(&mut self, observation: &Observation) {
         let Observation { observer, subject, from, to, .. } = *observation;
         let (Some(node), Some(other)) = (&self.processes[observer.index()].node, &self.processes[subject.index()].node)
@@ -79,8 +80,8 @@ impl Simulation {
         node.machine().records().find(|record| record.id() == member).map(Record::incarnation)
     }
 
-    /// A process stops because it was told that it is dead. Where two others could have said so, and it was well, somebody
-    /// holds it for dead or did.
+    /// A process stops because it was told that it is dead. Where two others could have said so, and it was well,
+    /// somebody holds it for dead or did.
     pub(super) fn check_eviction(&mut self, id: ProcessId) {
         let process = &self.processes[id.index()];
         let Some(node) = &process.node else { return };

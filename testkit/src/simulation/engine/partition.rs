@@ -113,8 +113,8 @@ impl Simulation {
         node.is_some_and(|node| node.machine().phase() == Phase::Up)
     }
 
-    /// Who has never known anybody of the winners was never in one cluster with them: a seed that was started alone
-    /// has formed an island, of which they have heard. Losers know whom they have lost for longer than a decision takes.
+    /// Who has never known anybody of the winners was never in one cluster with them: a seed that was started alone has
+    /// formed an island, of which they have heard. Losers know whom they have lost for longer than a decision takes.
     fn has_known_any(&self, process: ProcessId, members: &[MemberId]) -> bool {
         let node = self.processes[process.index()].node.as_ref();
         node.is_some_and(|node| members.iter().any(|member| node.machine().status(*member).is_some()))

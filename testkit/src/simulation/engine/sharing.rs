@@ -1,7 +1,7 @@
 //! Drives topology, gossip and consensus beside the membership, as a shell does.
 //!
-//! A delta is a question with an answer: what was not answered in time has failed, whatever became of it. Random numbers
-//! of its own leave the history of the membership as it would be without.
+//! A delta is a question with an answer: what was not answered in time has failed, whatever became of it. Random
+//! numbers of its own leave the history of the membership as it would be without.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
