@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_core::request::RetryPolicy;
+use gristmill_core::topology::Topology;
 use gristmill_core::{Address, KindName, downing, gossip, membership, topology};
 use gristmill_transport::{Network, Secret, TcpNetwork, TransportConfig};
 
@@ -306,10 +307,10 @@ impl ClusterConfigBuilder {
         if config.name.is_empty() || config.name.len() > MAX_NAME {
             return fail("name", &config.name, "1 to 128 bytes");
         }
-        if !is_host_and_port(&config.listen) {
+        if !Address::from(config.listen.as_str()).is_host_and_port() {
             return fail("listen", &config.listen, "host:port");
         }
-        if let Some(address) = config.advertise.as_ref().filter(|address| !is_host_and_port(address.as_str())) {
+        if let Some(address) = config.advertise.as_ref().filter(|address| !address.is_host_and_port()) {
             return fail("advertise", address, "host:port");
         }
         let addresses = [Some(config.listen.as_str()), config.advertise.as_ref().map(Address::as_str)];
@@ -319,6 +320,9 @@ impl ClusterConfigBuilder {
         }
         if config.secret.as_ref().is_some_and(Secret::is_empty) {
             return fail("secret", &"empty", "at least one byte");
+        }
+        if config.kinds.len() >= Topology::MAX_KINDS {
+            return fail("kind", &config.kinds.len(), "at most 1,023 of them");
         }
         for (index, kind) in config.kinds.iter().enumerate() {
             let name = kind.name().as_str();
@@ -359,10 +363,6 @@ impl ClusterConfigBuilder {
         config.events = Events::new(event_buffer);
         Ok(config)
     }
-}
-
-fn is_host_and_port(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn is_loopback(address: &str) -> bool {

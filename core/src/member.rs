@@ -58,6 +58,17 @@ text! {
     /// Where a member listens, as `host:port`. An attribute of a member, never its identity.
     Address
 }
+impl Address {
+    /// Whether it is `host:port`, with the port as it is written in decimal: so an address is the same after it was taken
+    /// apart and put together.
+    #[must_use]
+    pub fn is_host_and_port(&self) -> bool {
+        self.as_str().rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+        })
+    }
+}
+
 text! {
     /// The name of a kind of grain.
     KindName

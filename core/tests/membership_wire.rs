@@ -179,10 +179,14 @@ fn what_no_member_writes_is_refused_with_its_reason() {
     let asserted = |verdict| decoded(vec![claimed(verdict, &MemberId::new(2).to_bytes())]);
     assert!(decoded(vec![statement()]).is_ok());
     assert!(matches!(with(|record| record.member_id = vec![1; 15].into()), WireError::Id(_)));
-    assert_eq!(with(|record| record.address.clear()), WireError::NoAddress);
+    let nowhere = |address: &str| WireError::Address(address.into());
+    assert_eq!(with(|record| record.address.clear()), nowhere(""));
+    for address in ["host", ":7", "host:", "host:007", "host:+7", "host:65536"] {
+        assert_eq!(decoded(vec![wire::MemberRecord { address: address.into(), ..statement() }]), Err(nowhere(address)));
+    }
     let too_long = |field, length, limit| WireError::TooLong { field, length, limit };
     assert_eq!(with(|record| record.address = "a".repeat(513)), too_long("address", 513, 512));
-    assert_eq!(with(|record| record.kinds = vec!["a".into(); 4097]), too_long("kinds", 4097, 4096));
+    assert_eq!(with(|record| record.kinds = vec!["a".into(); 1025]), too_long("kinds", 1025, 1024));
     assert_eq!(with(|record| record.kinds = vec!["a".repeat(257)]), too_long("kind", 257, 256));
     for status in [wire::MemberStatus::Unknown, wire::MemberStatus::Suspect, wire::MemberStatus::Dead] {
         let refused = decoded(vec![wire::MemberRecord { status: status.into(), ..statement() }]);

@@ -147,6 +147,13 @@ impl Config {
         if self.stable_after.is_some_and(|time| time.is_zero()) {
             return Err(ConfigError::Zero { field: "stable_after" });
         }
+        let times = [("stable_after", self.stable_after), ("down_all_when_unstable", self.unstable_after)];
+        let limit = membership::Config::LONGEST;
+        for (field, value) in times.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+            if value > limit {
+                return Err(ConfigError::TooLong { field, value, limit });
+            }
+        }
         let pace = Pace { config: self, membership };
         if let Some(after) = self.unstable_after.filter(|after| *after <= pace.takeover(1)) {
             return Err(ConfigError::UnstableTooSoon { after, takeover: pace.takeover(1) });
@@ -216,6 +223,16 @@ pub enum ConfigError {
         /// Which one.
         field: &'static str,
     },
+    /// This time is longer than any that makes sense.
+    #[error("downing: {field} {value:?} is above {limit:?}")]
+    TooLong {
+        /// Which one.
+        field: &'static str,
+        /// As given.
+        value: Duration,
+        /// The most that is allowed.
+        limit: Duration,
+    },
     /// Every crash would bring all down.
     #[error("downing: down_all_when_unstable {after:?} is not above the {takeover:?} that a decision takes")]
     UnstableTooSoon {
@@ -238,6 +255,10 @@ mod tests {
         assert_eq!(valid(Config::off().poll_limit(0)), Err(ConfigError::Zero { field: "poll_limit" }));
         let zero = Config::keep_oldest().stable_after(Duration::ZERO);
         assert_eq!(valid(zero), Err(ConfigError::Zero { field: "stable_after" }));
+        let value = Duration::MAX;
+        let too_long = |field| Err(ConfigError::TooLong { field, value, limit: membership::Config::LONGEST });
+        assert_eq!(valid(Config::default().stable_after(value)), too_long("stable_after"));
+        assert_eq!(valid(Config::default().down_all_when_unstable(value)), too_long("down_all_when_unstable"));
         let after = Duration::from_secs(8);
         let refused = ConfigError::UnstableTooSoon { after, takeover: Duration::from_millis(8_500) };
         assert_eq!(valid(Config::default().down_all_when_unstable(after)), Err(refused));

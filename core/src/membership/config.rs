@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use crate::topology::Topology;
+
 /// Timing and limits. Every member of a cluster should use the same.
 ///
 /// "memberlist" names hashicorp/memberlist's `DefaultLANConfig` and `DefaultWANConfig` (`config.go`).
@@ -69,7 +71,11 @@ pub struct Config {
 
 impl Config {
     /// What one answer to a join, the only message with a whole table, can carry.
-    pub(super) const MOST_MEMBERS: usize = 65_536;
+    pub(super) const MOST_MEMBERS: usize = Topology::MAX_MEMBERS;
+    /// Longest of all times: sums and products of them do not overflow.
+    pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    /// Greatest of all multipliers, for the same reason.
+    const GREATEST: u32 = 1_000;
 
     /// For nodes of one data centre; also the default.
     #[must_use]
@@ -163,6 +169,11 @@ impl Config {
     /// # Errors
     /// The first rule that is broken, with the offending values.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let may_be_zero = [
+            ("join_retry_max", self.join_retry_max),
+            ("drain_timeout", self.drain_timeout),
+            ("leave_linger", self.leave_linger),
+        ];
         let durations = [
             ("probe_interval", self.probe_interval),
             ("probe_timeout", self.probe_timeout),
@@ -191,8 +202,18 @@ impl Config {
         if let Some(field) = zero_duration.or(zero_count) {
             return Err(ConfigError::Zero { field });
         }
-        if self.max_members > Self::MOST_MEMBERS {
-            return Err(ConfigError::MaxMembers { members: self.max_members, limit: Self::MOST_MEMBERS });
+        let mut times = durations.into_iter().chain(may_be_zero);
+        if let Some((field, value)) = times.find(|(_, value)| *value > Self::LONGEST) {
+            return Err(ConfigError::TooLong { field, value, limit: Self::LONGEST });
+        }
+        let limits = [
+            ("max_members", self.max_members, Self::MOST_MEMBERS),
+            ("max_quarantined", self.max_quarantined, Topology::MAX_BLOCKED),
+            ("suspicion_multiplier", self.suspicion_multiplier as usize, Self::GREATEST as usize),
+            ("suspicion_stretch", self.suspicion_stretch as usize, Self::GREATEST as usize),
+        ];
+        if let Some((field, value, limit)) = limits.into_iter().find(|(_, value, limit)| value > limit) {
+            return Err(ConfigError::TooMany { field, value, limit });
         }
         if self.probe_timeout >= self.probe_interval {
             return Err(ConfigError::ProbeTimeout { timeout: self.probe_timeout, interval: self.probe_interval });
@@ -243,13 +264,25 @@ pub enum ConfigError {
         /// Which one.
         field: &'static str,
     },
-    /// A table of this size does not fit into a message.
-    #[error("membership: max_members {members} is above {limit}")]
-    MaxMembers {
+    /// This value is too large: tables have to fit into a message, and products of numbers into one.
+    #[error("membership: {field} {value} is above {limit}")]
+    TooMany {
+        /// Which one.
+        field: &'static str,
         /// As given.
-        members: usize,
+        value: usize,
         /// The most that is allowed.
         limit: usize,
+    },
+    /// This time is longer than any that makes sense; one that never ends is not offered.
+    #[error("membership: {field} {value:?} is above {limit:?}")]
+    TooLong {
+        /// Which one.
+        field: &'static str,
+        /// As given.
+        value: Duration,
+        /// The most that is allowed.
+        limit: Duration,
     },
     /// A probe must be judged before the next one starts.
     #[error("membership: probe_timeout {timeout:?} is not below probe_interval {interval:?}")]
@@ -284,6 +317,13 @@ mod tests {
     fn values_that_do_not_fit_are_named() {
         let config = Config { gossip_fanout: 0, ..Config::lan() };
         assert_eq!(config.validate(), Err(ConfigError::Zero { field: "gossip_fanout" }));
+        let value = Config::LONGEST + Duration::from_nanos(1);
+        let config = Config { quarantine_ttl: value, ..Config::lan() };
+        let refused = ConfigError::TooLong { field: "quarantine_ttl", value, limit: Config::LONGEST };
+        assert_eq!(config.validate(), Err(refused));
+        let config = Config { max_members: 65_537, ..Config::lan() };
+        let refused = ConfigError::TooMany { field: "max_members", value: 65_537, limit: 65_536 };
+        assert_eq!(config.validate(), Err(refused));
         let second = Duration::from_secs(1);
         let config = Config { probe_timeout: second, ..Config::lan() };
         assert_eq!(config.validate(), Err(ConfigError::ProbeTimeout { timeout: second, interval: second }));

@@ -1,6 +1,6 @@
 //! Getting in: asking the seeds, forming a cluster, and finding lost parts of it later.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -98,10 +98,11 @@ impl Joining {
 /// time, so that islands and the halves of a partition become one cluster. Of those whose members died a few are asked
 /// each time: a new process there asks by itself only if it knows whom to ask.
 ///
-/// Bounded: what comes beyond the limit is dropped.
+/// Bounded: beyond the limit those are dropped of which the provider has not spoken for the longest time.
 #[derive(Debug, Default)]
 pub(super) struct Contacts {
-    not_before: BTreeMap<Address, Timestamp>,
+    /// Whom to ask and not before when; who was added or found again last comes last.
+    places: VecDeque<(Address, Timestamp)>,
 }
 
 impl Contacts {
@@ -110,18 +111,31 @@ impl Contacts {
     const MOST_DEAD: usize = 3;
 
     fn add(&mut self, address: Address) {
-        if self.not_before.len() < Self::LIMIT {
-            self.not_before.entry(address).or_default();
+        let known = self.remove(&address);
+        if self.places.len() >= Self::LIMIT {
+            self.places.pop_front();
+        }
+        self.places.push_back((address, known.unwrap_or_default()));
+    }
+
+    fn remove(&mut self, address: &Address) -> Option<Timestamp> {
+        let place = self.places.iter().position(|(known, _)| known == address)?;
+        self.places.remove(place).map(|(_, not_before)| not_before)
+    }
+
+    fn ask_not_before(&mut self, address: &Address, at: Timestamp) {
+        if let Some((_, not_before)) = self.places.iter_mut().find(|(known, _)| known == address) {
+            *not_before = at;
         }
     }
 
     /// Whether a node there does not want to be asked yet.
     fn is_to_wait(&self, address: &Address, now: Timestamp) -> bool {
-        self.not_before.get(address).is_some_and(|not_before| *not_before > now)
+        self.places.iter().any(|(known, not_before)| known == address && *not_before > now)
     }
 
     fn due(&self, now: Timestamp) -> impl Iterator<Item = &Address> {
-        self.not_before.iter().filter(move |(_, not_before)| **not_before <= now).map(|(address, _)| address)
+        self.places.iter().filter(move |(_, not_before)| *not_before <= now).map(|(address, _)| address)
     }
 }
 
@@ -182,10 +196,10 @@ impl Membership {
         let failure = match answer {
             JoinAnswer::Accepted { records } => return self.accepted(now, address, &records, out),
             JoinAnswer::Blocked { reason, retry_after } => {
-                let until = now + retry_after + self.config.contact_interval;
-                if let Some(not_before) = self.contacts.not_before.get_mut(address) {
-                    *not_before = until;
-                }
+                // As long as anybody remembers a dead member; what a peer says beyond that is not obeyed.
+                let longest = self.config.quarantine_ttl + self.config.tombstone_ttl + self.config.lapse_ttl();
+                let until = now + retry_after.min(longest) + self.config.contact_interval;
+                self.contacts.ask_not_before(address, until);
                 let address = address.clone();
                 return self.fail_join(JoinError::Blocked { address, reason, retry_after }, out);
             }
@@ -207,7 +221,7 @@ impl Membership {
                 self.not_accepted(now, address, SeedFailure::Unreachable(why), out);
             }
             ContactFailure::Refused(reason) => {
-                self.contacts.not_before.remove(address);
+                self.contacts.remove(address);
                 self.fail_join(JoinError::Refused { address: address.clone(), reason }, out);
             }
         }

@@ -378,6 +378,43 @@ fn a_discovered_address_of_which_nothing_is_known_is_contacted() {
     assert_eq!(node.asked(), ["host:4", "host:3"], "and again after the contact interval, and the dead one too");
 }
 
+#[test]
+fn of_too_many_discovered_addresses_those_are_asked_that_were_found_last() {
+    let mut node = Node::up();
+    let places = |range: core::ops::Range<u32>| range.map(|port| Address::from(alloc::format!("far:{port}"))).collect();
+    node.input(0, Input::Discovered { addresses: places(0..200) });
+    node.input(1, Input::Discovered { addresses: places(100..101) });
+    node.input(2, Input::Discovered { addresses: places(200..400) });
+    let asked = node.asked();
+    assert_eq!(asked.len(), 256);
+    assert!(asked.contains(&"far:399") && asked.contains(&"far:100") && !asked.contains(&"far:144"), "{asked:?}");
+}
+
+#[test]
+fn a_peer_keeps_nobody_from_asking_for_longer_than_a_dead_member_is_remembered() {
+    let mut node = Node::up();
+    node.input(0, Input::Discovered { addresses: vec!["host:4".into()] });
+    let blocked = JoinAnswer::Blocked { reason: "no".into(), retry_after: Duration::MAX };
+    node.input(1, answered("host:4", blocked));
+    node.run_to(240_000);
+    assert_eq!(node.asked(), [""; 0]);
+    node.run_to(300_000);
+    assert_eq!(node.asked()[0], "host:4");
+}
+
+/// Values as long as they may be overflow nowhere.
+#[test]
+fn the_longest_times_can_be_added() {
+    let longest = Config::LONGEST;
+    let config = Config { quarantine_ttl: longest, tombstone_ttl: longest, suspicion_stretch: 1_000, ..Config::lan() };
+    let mut node = Node { membership: Membership::new(config, member(ME), 1), effects: vec![], events: vec![] };
+    node.input(0, start(&[]));
+    node.gossip(0, B, vec![record(B, 1, Stage::Up)]);
+    node.input(10, Input::Down { member: B });
+    let JoinAnswer::Blocked { retry_after, .. } = node.request(20, record(B, 0, Stage::Joining)) else { panic!() };
+    assert_eq!(retry_after, longest * 5 / 2 - Duration::from_millis(10));
+}
+
 // Admission
 
 // proves MG-2.1

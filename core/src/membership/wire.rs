@@ -17,12 +17,13 @@ use gristmill_messages::membership as wire;
 use gristmill_messages::{Incarnation, InvalidId, MemberId};
 
 use super::{Buckets, Config, JoinAnswer, Message, PingOutcome, ProbeSequence, Record, Stage, TableDigest, Verdict};
-use crate::{KindName, Member};
+use crate::topology::Topology;
+use crate::{Address, KindName, Member};
 
 /// Limits on what a peer may send; far above what a cluster needs, far below what hurts.
 const MAX_RECORDS: usize = Config::MOST_MEMBERS;
 const MAX_ADDRESS: usize = 512;
-const MAX_KINDS: usize = 4096;
+const MAX_KINDS: usize = Topology::MAX_KINDS;
 const MAX_KIND: usize = 256;
 /// Bytes of an id.
 const AUTHOR: usize = 16;
@@ -44,9 +45,9 @@ pub enum WireError {
         /// The most that is accepted.
         limit: usize,
     },
-    /// A member without an address.
-    #[error("a member record has no address")]
-    NoAddress,
+    /// A member that is nowhere.
+    #[error("{0} is no host:port")]
+    Address(Address),
     /// A status that is none, or not one that this author may write.
     #[error("status {status} of a member {}", if *.asserted { "asserted by another" } else { "written by itself" })]
     Status {
@@ -381,15 +382,16 @@ fn own_record(statement: wire::MemberRecord) -> Result<Record, WireError> {
         Ok(wire::MemberStatus::Removed) => Stage::Removed,
         _ => return Err(WireError::Status { status: statement.status, asserted: false }),
     };
-    if statement.address.is_empty() {
-        return Err(WireError::NoAddress);
-    }
     within("address", statement.address.len(), MAX_ADDRESS)?;
+    let address = Address::from(statement.address);
+    if !address.is_host_and_port() {
+        return Err(WireError::Address(address));
+    }
     within("kinds", statement.kinds.len(), MAX_KINDS)?;
     statement.kinds.iter().try_for_each(|kind| within("kind", kind.len(), MAX_KIND))?;
     let member = Member {
         id: MemberId::try_from(statement.member_id.as_ref())?,
-        address: statement.address.into(),
+        address,
         kinds: Arc::new(statement.kinds.into_iter().map(|kind: String| KindName::from(kind)).collect()),
         weight: NonZeroU32::new(statement.weight).unwrap_or(NonZeroU32::MIN),
     };

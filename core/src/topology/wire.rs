@@ -46,10 +46,10 @@ pub enum InvalidTopology {
 }
 
 impl Topology {
-    /// Members that are taken from the wire, at most: twice the largest cluster that was simulated.
-    pub const MAX_MEMBERS: usize = 10_000;
-    /// Blocked members that are taken from the wire, at most.
-    pub const MAX_BLOCKED: usize = 10_000;
+    /// Members that are taken from the wire, at most: as many as any membership may be configured for.
+    pub const MAX_MEMBERS: usize = 65_536;
+    /// Blocked members that are taken from the wire, at most: the same.
+    pub const MAX_BLOCKED: usize = 65_536;
     /// Kinds of one member that are taken from the wire, at most.
     pub const MAX_KINDS: usize = 1_024;
 }
