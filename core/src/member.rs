@@ -59,8 +59,8 @@ text! {
     Address
 }
 impl Address {
-    /// Whether it is `host:port`, with the port as it is written in decimal: so an address is the same after it was taken
-    /// apart and put together.
+    /// Whether it is `host:port`, with the port as it is written in decimal: so an address is the same after it was
+    /// taken apart and put together.
     #[must_use]
     pub fn is_host_and_port(&self) -> bool {
         self.as_str().rsplit_once(':').is_some_and(|(host, port)| {

@@ -55,8 +55,8 @@ pub fn observe(membership: &Membership) -> Vec<Observed> {
     membership.records().filter_map(|record| Some(Observed { id: record.id(), standing: standing(record)? })).collect()
 }
 
-/// What a message that the membership is about to receive says about who reaches whom, if anything. A report counts only
-/// from a member that this node has asked for it and that has not reported yet.
+/// What a message that the membership is about to receive says about who reaches whom, if anything. A report counts
+/// only from a member that this node has asked for it and that has not reported yet.
 #[must_use]
 pub fn hear(membership: &Membership, from: MemberId, message: &Message) -> Option<Input> {
     match message {

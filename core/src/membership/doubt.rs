@@ -53,13 +53,14 @@ impl Reports {
 impl Membership {
     /// Departures that are doubted at the same time; more are not listened to, and will be said again.
     const MOST_DOUBTS: usize = 256;
-    /// A step of an incarnation that no member makes between two pieces of news of it, and that another may not say of it.
-    const FAR_AHEAD: u64 = 1 << 10;
-    /// A step that a member does not make, whatever is said of it: above anything that others can be made to believe, in
-    /// steps of [`FAR_AHEAD`](Self::FAR_AHEAD), within a probe interval.
+    /// A step of an incarnation that no member makes between two pieces of news of it, and that another may not say of
+    /// it.
+    pub(super) const FAR_AHEAD: u64 = 1 << 10;
+    /// A step that a member does not make, whatever is said of it: above anything that others can be made to believe,
+    /// in steps of [`FAR_AHEAD`](Self::FAR_AHEAD), within a probe interval.
     const MOST_CLIMBED: u64 = 1 << 42;
-    /// An incarnation that no member reaches. A liar that has a member make the greatest step in each probe interval needs
-    /// a million of them: twelve days of seconds.
+    /// An incarnation that no member reaches. A liar that has a member make the greatest step in each probe interval
+    /// needs a million of them: twelve days of seconds.
     const OUT_OF_REACH: u64 = 1 << 62;
 
     /// What is to be learned now of what `from` says; of others that is mostly the record itself.

@@ -15,8 +15,8 @@
 //! tells it who accuses it. A member that lives so refutes, and who condemned an earlier version by itself is told of
 //! the later one by all others, and takes the verdict back. An earlier version never brings anybody back.
 //!
-//! Of a newcomer both who let it in and itself tell all others. A member of whom only one has spoken for a probe interval
-//! is asked itself: so two parts of a cluster that know of each other through one member find each other.
+//! Of a newcomer both who let it in and itself tell all others. A member of whom only one has spoken for a probe
+//! interval is asked itself: so two parts of a cluster that know of each other through one member find each other.
 //!
 //! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
 //! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it
@@ -39,7 +39,7 @@ use core::time::Duration;
 use gristmill_messages::MemberId;
 use rand::seq::SliceRandom;
 
-use super::record::{Record, Verdict};
+use super::record::{Record, Stage, Verdict};
 use super::voices::Voices;
 use super::{Effect, Event, Membership, Message, Outbox, Refusal, SuspicionOutcome, Task};
 use crate::{Member, MemberStatus, Timestamp};
@@ -210,8 +210,8 @@ impl Membership {
         Some(Arc::new(version.claimed(Verdict::Suspect, by)))
     }
 
-    /// What is believed of a member of whom nothing is known. Two voices count together when they describe the same; what
-    /// only one of them says, a later stage or a suspicion, is not believed yet.
+    /// What is believed of a member of whom nothing is known. Two voices count together when they describe the same. Of
+    /// two versions the later one is believed where the member could refute it, and no suspicion yet.
     pub(super) fn believed_newcomer(
         &mut self,
         now: Timestamp,
@@ -233,10 +233,17 @@ impl Membership {
         if let Some(from) = from {
             said.voices.add(from, now, within);
         }
-        let incarnation = said.record.incarnation().max(record.incarnation());
-        let common = Record::new(record.member().clone(), incarnation, said.record.stage().min(record.stage()));
         if !record.is_terminal() {
-            said.record = Arc::new(common);
+            let said_before = (said.record.stage(), said.record.incarnation());
+            let ((stage, incarnation), later) = match (record.stage(), record.incarnation()) {
+                version if version < said_before => (version, said_before),
+                version => (said_before, version),
+            };
+            let ahead = later.1.get().saturating_sub(incarnation.get());
+            // A step that it refutes if it has not made it.
+            let harmless = later.0 <= Stage::Up && ahead <= Self::FAR_AHEAD;
+            let (stage, incarnation) = if harmless { later } else { (stage, incarnation) };
+            said.record = Arc::new(Record::new(record.member().clone(), incarnation, stage));
         }
         (said.voices.count(now, within) >= Voices::ENOUGH).then(|| Arc::clone(&said.record))
     }

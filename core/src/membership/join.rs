@@ -318,8 +318,8 @@ impl Membership {
         out.event(Event::Joined);
     }
 
-    /// Tells some members at once that this node is there. It is believed from itself and from any two others, so that so
-    /// many, in proportion to the root, make it known to all as soon as a rumour that is believed from anybody.
+    /// Tells some members at once that this node is there. It is believed from itself and from any two others, so that
+    /// so many, in proportion to the root, make it known to all as soon as a rumour that is believed from anybody.
     fn greet(&mut self, out: &mut Outbox) {
         let greeted = self.random_members(4 * self.table.size().isqrt(), |_| true);
         for to in greeted {

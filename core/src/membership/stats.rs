@@ -17,8 +17,8 @@ pub struct Stats {
     pub refuted: u64,
     /// Suspicions of this node that it refuted.
     pub refuted_by_me: u64,
-    /// Records that were not believed: [`Event::TransitionRefused`](super::Event::TransitionRefused), of which only some
-    /// are events when there are many.
+    /// Records that were not believed: [`Event::TransitionRefused`](super::Event::TransitionRefused), of which only
+    /// some are events when there are many.
     pub refused: u64,
     /// Comparisons of tables that this node began.
     pub comparisons: u64,

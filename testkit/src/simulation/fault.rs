@@ -56,11 +56,28 @@ pub enum Lie {
     Suspect,
     /// "They are dead."
     Dead,
+    /// "They have written much since", as much as is believed.
+    Ahead,
+    /// "They carry as much as all others together", in the version that all know.
+    Heavy,
+    /// "There are others", who do not exist.
+    Invented,
+    /// "Those who were dead are forgotten."
+    Forgotten,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Left, Self::Newest, Self::Suspect, Self::Dead];
+    pub const ALL: [Self; 8] = [
+        Self::Left,
+        Self::Newest,
+        Self::Suspect,
+        Self::Dead,
+        Self::Ahead,
+        Self::Heavy,
+        Self::Invented,
+        Self::Forgotten,
+    ];
 }
 
 impl Fault {

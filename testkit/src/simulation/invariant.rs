@@ -3,7 +3,7 @@
 //! | rule | what | looked at |
 //! | --- | --- | --- |
 //! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
-//! | M2 | nobody knows a version of a member that the member has not written | after every step, `Checks::states` |
+//! | M2 | nobody knows a member that has never been, nor, where nobody lies, a version that the member has not written | after every step, `Checks::states` |
 //! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
@@ -181,7 +181,7 @@ impl Checker {
                 self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
             }
             let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
-            if written.is_none_or(|written| belief.incarnation > written) {
+            if written.is_none_or(|written| belief.incarnation > written && !simulation.has_lied) {
                 self.broken(now, "M2", || {
                     format!("{} knows {belief:?}: written is {written:?}", simulation.name(observer))
                 });

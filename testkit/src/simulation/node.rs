@@ -1,6 +1,7 @@
 //! One process: the machine of the product, its clock, and what is wrong with it on purpose.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub enum Bug {
     BelievesHearsay,
     /// Stops when the first says that it is dead.
     StopsAtOneVoice,
+    /// Believes the first who says that there is another member.
+    BelievesInGhosts,
     /// Takes what it has sent by gossip for received, and hears nobody who says that it was not.
     TakesSentForReceived,
     /// Keeps the values of members that are gone.
@@ -63,7 +66,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -77,6 +80,7 @@ impl Bug {
         Self::NeverFences,
         Self::BelievesHearsay,
         Self::StopsAtOneVoice,
+        Self::BelievesInGhosts,
         Self::TakesSentForReceived,
         Self::KeepsValuesOfTheGone,
         Self::ForgetsTheLiving,
@@ -88,7 +92,7 @@ impl Bug {
     /// Whether only what a liar says brings it to light.
     #[must_use]
     pub const fn needs_liar(self) -> bool {
-        matches!(self, Self::BelievesHearsay | Self::StopsAtOneVoice)
+        matches!(self, Self::BelievesHearsay | Self::StopsAtOneVoice | Self::BelievesInGhosts)
     }
 }
 
@@ -219,15 +223,26 @@ impl Node {
 
     fn forge(&mut self, lie: Lie, out: &mut Out) {
         let me = self.machine.me().id();
-        let others: Vec<_> =
-            self.machine.records().filter(|record| record.id() != me && !record.is_terminal()).collect();
+        let of_the_dead = lie == Lie::Forgotten;
+        let is_victim = |record: &&Record| record.id() != me && record.is_terminal() == of_the_dead;
+        let others: Vec<_> = self.machine.records().filter(is_victim).collect();
         rewrite(out, |_, message| {
             if let (Some(victim), Some(said)) = (others.choose(&mut self.rng), said_mut(message)) {
+                let version =
+                    |member: Member, incarnation: u64, stage| Record::new(member, Incarnation::new(incarnation), stage);
+                let (member, written) = (victim.member().clone(), victim.incarnation().get());
                 let forged = match lie {
-                    Lie::Left => Record::new(victim.member().clone(), victim.incarnation().next(), Stage::Removed),
-                    Lie::Newest => Record::new(victim.member().clone(), Incarnation::new(u64::MAX - 1), Stage::Leaving),
+                    Lie::Left => version(member, written + 1, Stage::Removed),
+                    Lie::Newest => version(member, u64::MAX - 1, Stage::Leaving),
                     Lie::Suspect => victim.claimed(Verdict::Suspect, me),
                     Lie::Dead => victim.claimed(Verdict::Dead, me),
+                    Lie::Ahead => version(member, written + (1 << 10), victim.stage()),
+                    Lie::Heavy => version(Member { weight: NonZeroU32::MAX, ..member }, written, victim.stage()),
+                    Lie::Invented => {
+                        let id = MemberId::new(self.rng.random_range(1..=64) << 64);
+                        version(Member::new(id, "nowhere:1", []), 1, Stage::Up)
+                    }
+                    Lie::Forgotten => victim.claimed(Verdict::Removed, me),
                 };
                 said.push(forged.into());
             }
@@ -249,17 +264,17 @@ impl Defect {
         }
     }
 
-    /// The deaths that a message tells of, as if a second member had said the same.
+    /// What a message tells of others, as if a second member had said the same.
     fn echo(&self, machine: &Membership, input: &Input) -> Option<Input> {
         let Input::Received { from, message } = input else { return None };
         let me = machine.me().id();
         let is_meant = |record: &&Carried| match self.bug {
-            Bug::BelievesHearsay => record.id() != me,
-            Bug::StopsAtOneVoice => record.id() == me,
+            Bug::BelievesHearsay => record.is_terminal() && record.id() != me,
+            Bug::StopsAtOneVoice => record.is_terminal() && record.id() == me,
+            Bug::BelievesInGhosts => !record.is_terminal() && machine.status(record.id()).is_none(),
             _ => false,
         };
-        let updates: Vec<_> =
-            said(message).iter().filter(|record| record.is_terminal()).filter(is_meant).cloned().collect();
+        let updates: Vec<_> = said(message).iter().filter(is_meant).cloned().collect();
         let others = machine.records().filter(|record| record.id() != me && record.id() != *from);
         let from =
             others.filter(|record| !record.is_terminal()).map(Record::id).next().filter(|_| !updates.is_empty())?;

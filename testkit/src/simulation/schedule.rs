@@ -121,7 +121,9 @@ pub(super) fn lie(seed: u64, hosts: usize, config: &Config) -> (Timestamp, Fault
     let host = Host(u32::try_from(rng.random_range(0..hosts)).unwrap_or(0));
     let mut units = |from, to| round(config.probe_interval.mul_f64(rng.random_range(from..to)));
     let (at, lasts) = (Timestamp::new(units(1.0, 40.0)), units(5.0, 40.0));
-    (at, Fault::Lie(host, Lie::Dead, lasts))
+    // Half of them say the worst.
+    let lie = Lie::ALL.choose(&mut rng).copied().filter(|_| rng.random()).unwrap_or(Lie::Dead);
+    (at, Fault::Lie(host, lie, lasts))
 }
 
 /// Hosts beyond the first ones that a random schedule may start.

@@ -173,9 +173,18 @@ fn one_member_alone_makes_nobody_believe_that_there_is_another() {
 #[test]
 fn of_a_newcomer_only_that_is_believed_which_both_say() {
     let mut node = node();
-    node.gossip(10, B, vec![record(D, 3, Stage::Removed), record(D, 3, Stage::Leaving).claimed(Verdict::Suspect, B)]);
+    let lies = [record(D, 3, Stage::Removed), record(D, 3, Stage::Leaving), record(D, 3 + STEP, Stage::Up)];
+    for lie in lies.map(|lie| lie.claimed(Verdict::Suspect, B)) {
+        let mut node = self::node();
+        node.gossip(10, B, vec![lie.clone()]);
+        node.gossip(20, C, vec![record(D, 2, Stage::Up)]);
+        node.gossip(30, B, vec![lie]);
+        assert_eq!(knows_d(&node), Some(&record(D, 2, Stage::Up)));
+    }
+    let mut node = self::node();
+    node.gossip(10, B, vec![record(D, 1, Stage::Joining)]);
     node.gossip(20, C, vec![record(D, 2, Stage::Up)]);
-    assert_eq!(knows_d(&node), Some(&record(D, 3, Stage::Up)));
+    assert_eq!(knows_d(&node), Some(&record(D, 2, Stage::Up)));
     let mut node = self::node();
     node.gossip(10, B, vec![Record::new(Member::new(D, "elsewhere:1", []), Incarnation::new(9), Stage::Up)]);
     node.gossip(20, C, vec![record(D, 2, Stage::Up)]);

@@ -51,6 +51,7 @@ impl Simulation {
             Fault::Delay(most, _) => self.network.set_delay(index, begins.then_some(*most)),
             Fault::Bad(host, percent) => self.network.set_bad(*host, *percent),
             Fault::Lie(host, lie, _) => {
+                self.has_lied = true;
                 if let Some(process) = self.hosts[host.index()].process
                     && let Some(node) = &mut self.processes[process.index()].node
                 {
@@ -68,7 +69,8 @@ impl Simulation {
             Fault::Partition(..) | Fault::Loss(..) | Fault::Delay(..) => {
                 self.disturbed_until = self.disturbed_until.max(until);
             }
-            Fault::Stall(host, _) | Fault::Deaf(host, _) | Fault::Mute(host, _) => {
+            // Who lies is not compared with any more as long as what it says is in dispute, and refutes the slower.
+            Fault::Stall(host, _) | Fault::Deaf(host, _) | Fault::Mute(host, _) | Fault::Lie(host, ..) => {
                 let state = &mut self.hosts[host.index()];
                 state.disturbed_until = state.disturbed_until.max(until);
             }
@@ -84,8 +86,7 @@ impl Simulation {
             | Fault::Restart(_)
             | Fault::Leave(_)
             | Fault::Drift(..)
-            | Fault::Duplicate(..)
-            | Fault::Lie(..) => {}
+            | Fault::Duplicate(..) => {}
         }
     }
 }

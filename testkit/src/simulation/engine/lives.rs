@@ -3,8 +3,8 @@
 use rand::seq::SliceRandom;
 
 use super::{
-    Address, Buckets, CONNECTIONS, Carried, Downing, Duration, Effect, End, Failure, Happening, Host, Incarnation,
-    Input, KindName, Member, MemberId, Message, Node, Phase, Process, ProcessId, Record, RngExt, Simulation, Stage,
+    Address, CONNECTIONS, Carried, Downing, Duration, Effect, End, Failure, Happening, Host, Incarnation, Input,
+    JoinAnswer, KindName, Member, MemberId, Node, Phase, Process, ProcessId, Record, RngExt, Simulation, Stage,
     TimerEpoch, Timestamp,
 };
 
@@ -45,10 +45,12 @@ impl Simulation {
         if let Some(node) = &mut self.processes[id.index()].node {
             let machine = node.machine_mut();
             machine.handle(start, Input::Start { seeds: Vec::new() }, &mut out);
-            let others = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
-            if let Some(other) = records.iter().find(|record| record.id() != machine.me().id()) {
-                let message = Message::Sync { records: others, complete: Buckets::default() };
-                machine.handle(start, Input::Received { from: other.id(), message }, &mut out);
+            let others: Vec<_> = records.iter().filter(|record| record.id() != machine.me().id()).cloned().collect();
+            if let Some(other) = others.first() {
+                // As a node learns of all when it is let in.
+                let address = other.member().address.clone();
+                let answer = JoinAnswer::Accepted { records: others };
+                machine.handle(start, Input::JoinAnswered { address, answer }, &mut out);
             }
             machine.handle(start, Input::Discovered { addresses: seeds }, &mut out);
             machine.assume_told();
