@@ -1,4 +1,54 @@
 //! Virtual actors for Rust, clustered.
+//!
+//! A *grain* is an actor that exists by its name. Whoever calls `("account", "alice")`, on whichever node, reaches it:
+//! the members of the cluster compute who of them owns the name, and that one activates the grain for its first message
+//! and deactivates it when it is idle. Members find each other by gossip; there is no coordinator and no storage.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gristmill::{Call, ClusterActor, ClusterConfig, Grain, GrainContext, GrainError, Kind, Reply, Shutdown};
+//!
+//! #[derive(Default)]
+//! struct Account {
+//!     balance: i64,
+//! }
+//!
+//! impl Grain for Account {
+//!     async fn receive(&mut self, call: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+//!         self.balance += call.decode::<i64>()?; // any prost message that has a name
+//!         Reply::message(&self.balance)
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ClusterConfig::builder("shop").kind(Kind::new("account", Account::default)).build()?;
+//! let (cluster, context) = ClusterActor::start_member(config).await?;
+//! let balance: i64 = context.request(("account", "alice"), 100_i64).await?;
+//! assert_eq!(balance, 100);
+//! cluster.shutdown(Shutdown::graceful(Duration::from_secs(5))).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There are three handles:
+//! - [`Cluster`] is the running node, for whoever started it: to shut it down, and to wait for its end.
+//! - [`ClusterContext`] is everybody's way into the cluster, a cheap clone. A grain finds it in its [`GrainContext`].
+//! - [`Grain`] is what you write, [`GrainRef`] what you call it by.
+//!
+//! | to | look at |
+//! | --- | --- |
+//! | call grains | [`ClusterContext::request`] and [`notify`](ClusterContext::notify); [`ClusterContext::grain`] for a deadline, or calls that may run twice |
+//! | host grains | [`Kind::new`]; [`Kind::actor`] for a ractor actor that you have; [`ClusterConfig::builder`] for all that a node is started with |
+//! | use topics | [`ClusterContext::publish`] and [`subscribe`](ClusterContext::subscribe) |
+//! | see the cluster | [`ClusterContext::topology`], [`members`](ClusterContext::members), [`events`](ClusterContext::events), [`explain`](ClusterContext::explain), [`metrics`](ClusterContext::metrics) |
+//! | share small values among members | [`ClusterContext::gossip`] |
+//! | know what a failed call means | [`RequestError`]: each variant says whether the grain may have run |
+//! | say how soon failures are noticed, and who goes on after them | [`Timing`], [`Downing`], [`OnEviction`] |
+//! | test | [`MemoryNetwork`] and [`Timing::test`]; the crate `gristmill-testkit` starts, cuts and crashes whole clusters with them |
+//!
+//! What holds when things fail is in `docs/semantics.md` of the repository, each promise with its test.
 mod cluster;
 mod config;
 mod context;
