@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use gristmill_core::topic::Receipt;
+use gristmill_core::topic::PublishReceipt;
 use gristmill_messages::cluster::{
     PubSubBatchTransport, PubSubEnvelope, PublishResponse, SubscribeRequest, SubscribeResponse, SubscriberIdentity,
     UnsubscribeRequest, UnsubscribeResponse, subscriber_identity,
@@ -145,7 +145,7 @@ impl ClusterContext {
         &self,
         topic: impl Into<String>,
         message: M,
-    ) -> Result<Receipt, RequestError> {
+    ) -> Result<PublishReceipt, RequestError> {
         self.publish_batch(topic, [message]).await
     }
 
@@ -157,7 +157,7 @@ impl ClusterContext {
         &self,
         topic: impl Into<String>,
         messages: impl IntoIterator<Item = M>,
-    ) -> Result<Receipt, RequestError> {
+    ) -> Result<PublishReceipt, RequestError> {
         let envelope =
             |message: M| PubSubEnvelope { type_id: 0, message_data: message.encode_to_vec().into(), serializer_id: 0 };
         let batch = PubSubBatchTransport {
@@ -169,7 +169,7 @@ impl ClusterContext {
             expected: PublishResponse::full_name(),
             problem: error.to_string(),
         };
-        Receipt::try_from(response).map_err(unexpected)
+        PublishReceipt::try_from(response).map_err(unexpected)
     }
 
     pub(crate) async fn subscribe_as(&self, topic: &str, subscriber: SubscriberIdentity) -> Result<(), RequestError> {

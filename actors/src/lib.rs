@@ -80,19 +80,62 @@ pub use grain::{
     Answer, Call, DeactivationReason, DecodeError, ErrorCode, Grain, GrainContext, GrainError, HostedCall, Kind,
     OnPanic, Reply,
 };
-pub use gristmill_core::downing::{Cause, Config as Downing, DowningDecision, Side, Strategy};
+#[doc(inline)]
+pub use gristmill_core::downing::Config as Downing;
+#[doc(inline)]
 pub use gristmill_core::gossip::SetRefusal;
-pub use gristmill_core::membership::{Accusation, Evidence, Explanation, QuarantineReason, SuspicionOutcome};
-pub use gristmill_core::topic::{DeliveryStatus, Receipt, Subscriber};
-pub use gristmill_core::topology::{InvalidTopology, Topology, TopologyUpdated};
-pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
-pub use gristmill_messages::{
-    ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyHash, TopologyVersion,
+#[doc(inline)]
+pub use gristmill_core::membership::{
+    Accusation, Evidence, Explanation, JoinError, QuarantineReason, SeedFailure, SuspicionOutcome,
 };
+#[doc(inline)]
+pub use gristmill_core::topic::{DeliveryStatus, PublishReceipt, Subscriber};
+#[doc(inline)]
+pub use gristmill_core::topology::{InvalidTopology, Topology, TopologyUpdated};
+#[doc(inline)]
+pub use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
+#[doc(inline)]
+pub use gristmill_messages::{
+    ActivationEpoch, ActivationId, ClusterIdentity, InvalidId, InvalidIdentity, MemberId, MessageName, TopologyHash,
+    TopologyVersion,
+};
+#[doc(inline)]
 pub use gristmill_transport::{MemoryHost, MemoryNetwork, Network, Secret, TcpNetwork, TransportConfig};
 pub use metrics::{MetricsError, MetricsSnapshot};
 pub use provider::{ClusterProvider, Discovery, MemoryProvider, ProviderError, ProviderFuture, SeedNodes, StaticList};
 pub use request::GrainRef;
+// Their types are in the public signatures: messages, and the actors around and inside of a node.
+pub use {prost, ractor};
+
+/// What was decided about a partition, and why. [`Downing`] configures it, [`ClusterEvent::DowningDecided`] tells it.
+pub mod downing {
+    #[doc(inline)]
+    pub use gristmill_core::downing::{Cause, DowningDecision, Side, Strategy};
+}
+
+/// The parts of a [`Timing`], for whoever changes one of its presets.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use gristmill::timing::{MembershipConfig, RetryPolicy};
+/// use gristmill::{ClusterConfig, Timing};
+///
+/// let membership = MembershipConfig { join_timeout: Duration::from_secs(60), ..MembershipConfig::lan() };
+/// let retry = RetryPolicy { max: Duration::from_millis(500), ..RetryPolicy::lan() };
+/// let timing = Timing { membership, retry, ..Timing::lan() };
+/// assert!(ClusterConfig::builder("shop").timing(timing).build().is_ok());
+/// ```
+pub mod timing {
+    #[doc(inline)]
+    pub use gristmill_core::gossip::Config as GossipConfig;
+    #[doc(inline)]
+    pub use gristmill_core::membership::Config as MembershipConfig;
+    #[doc(inline)]
+    pub use gristmill_core::request::RetryPolicy;
+    #[doc(inline)]
+    pub use gristmill_core::topology::Config as TopologyConfig;
+}
 
 /// The code of the README compiles and runs.
 #[cfg(doctest)]

@@ -1,19 +1,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gristmill::{ClusterContext, DeliveryStatus, Receipt, Subscription};
+use gristmill::{ClusterContext, DeliveryStatus, PublishReceipt, Subscription};
 use gristmill_testkit::{Probe, Say, TestCluster};
 
 async fn next(room: &mut Subscription<Say>) -> String {
     room.next().await.unwrap().unwrap().text
 }
 
-async fn publish(context: &ClusterContext, topic: &str, text: &str) -> Receipt {
+async fn publish(context: &ClusterContext, topic: &str, text: &str) -> PublishReceipt {
     context.publish(topic, Say::new(text)).await.unwrap()
 }
 
-fn delivered(count: u32) -> Receipt {
-    Receipt { accepted: count, delivered: count, failed: Vec::new() }
+fn delivered(count: u32) -> PublishReceipt {
+    PublishReceipt { accepted: count, delivered: count, failed: Vec::new() }
 }
 
 // proves PS-1, CX-4.2
