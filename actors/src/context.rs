@@ -7,7 +7,7 @@ use gristmill_core::downing::DowningDecision;
 use gristmill_core::membership::Explanation;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::Topology;
-use gristmill_core::{Address, KindName, Member, MemberStatus};
+use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity, MemberId};
 use prost::{Message, Name};
 
@@ -71,6 +71,16 @@ impl ClusterContext {
     #[must_use]
     pub fn cluster_name(&self) -> &str {
         self.node().config.name()
+    }
+
+    /// This node's clock, by which the times of its events, heartbeats, explanations and decisions are told:
+    /// `context.now().since(then)` is how long ago that was.
+    ///
+    /// It is monotonic and counts from the start of the node's current life, so that times from before a
+    /// [rejoin](crate::OnEviction::Rejoin) cannot be compared with it, nor those of two nodes.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.node().clock.now()
     }
 
     /// The grain of this name, to call it with other options than the defaults, or again and again.

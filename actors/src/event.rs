@@ -51,7 +51,7 @@ pub enum ClusterEvent {
         from: Option<MemberStatus>,
         /// Now.
         to: MemberStatus,
-        /// On this node's clock.
+        /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
     /// A member is blocked for a while: nothing is sent to it, and it is not let in.
@@ -60,7 +60,7 @@ pub enum ClusterEvent {
         member: Member,
         /// Why.
         reason: String,
-        /// On this node's clock.
+        /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
     /// A member that was held for dead lives, as others say and have shown: it is a member again.

@@ -13,7 +13,7 @@ use gristmill_messages::cluster::{ActorStatistics, MemberHeartbeat};
 pub struct Heartbeat {
     /// How many grains of each kind it runs; kinds of which it runs none may be missing.
     pub grains: BTreeMap<KindName, u64>,
-    /// When it came here, on this node's clock.
+    /// When it came here, on [this node's clock](crate::ClusterContext::now).
     pub heard_at: Timestamp,
 }
 
