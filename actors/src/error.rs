@@ -99,7 +99,7 @@ pub enum StartError {
     },
 }
 
-/// Why a shutdown was not orderly. The node is down all the same, and its port is free.
+/// Why a node has not ended in order. It is down all the same, and its port is free.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
@@ -115,6 +115,10 @@ pub enum ShutdownError {
         /// Which.
         part: &'static str,
     },
+    /// The root actor was killed, or panicked, which is a fault of this library. No grain was drained and no other node
+    /// was told; the parts end by themselves, so that the port is free a moment later.
+    #[error("the root actor was killed or panicked")]
+    Aborted,
 }
 
 /// What of a node could not make a topology its own: see

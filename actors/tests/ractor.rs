@@ -9,7 +9,7 @@ use std::time::Duration;
 use gristmill::{
     Answer, ClusterActor, ClusterArguments, ClusterConfig, ClusterContext, ClusterEvent, ClusterMessage,
     DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, Reply, RequestError,
-    Shutdown, StartError, Timing,
+    Shutdown, ShutdownError, StartError, Timing,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::Semaphore;
@@ -34,6 +34,7 @@ impl prost::Name for Count {
 struct Shared {
     refuses: AtomicBool,
     running: AtomicUsize,
+    waiting: AtomicUsize,
     stopped: AtomicUsize,
 }
 
@@ -80,7 +81,10 @@ impl Actor for Hosted {
         };
         assert!(by > 0, "told to panic");
         match by {
-            1_000 => self.1.acquire().await.unwrap().forget(),
+            1_000 => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                self.1.acquire().await.unwrap().forget();
+            }
             2_000 => {
                 state.later.push(answer);
                 return Ok(());
@@ -260,6 +264,43 @@ async fn a_node_is_an_ordinary_actor() {
         last = Some(event);
     }
     assert_eq!(last, Some(ClusterEvent::Shutdown));
+}
+
+#[tokio::test]
+async fn a_node_whose_root_is_killed_says_that_it_was_aborted_and_takes_everything_down() {
+    let config = config(None);
+    let mut events = config.events();
+    let (cluster, context) = ClusterActor::start_member(config).await.unwrap();
+    cluster.actor().kill();
+    assert_eq!(cluster.ended().await, Err(ShutdownError::Aborted));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while context.members().await != Err(RequestError::NotRunning) {
+        assert!(Instant::now() < deadline, "its parts still run");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(context);
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(ClusterEvent::ShutdownFailed { .. })), "{last:?}");
+}
+
+#[tokio::test]
+async fn how_a_node_has_ended_is_told_to_who_waits_for_that() {
+    let shared = Arc::new(Shared::default());
+    let hosted = Hosted(Arc::clone(&shared), Arc::new(Semaphore::new(0)));
+    let kind = Kind::actor("hosted", move || hosted.clone());
+    let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
+    let root = cluster.actor().clone();
+    let ended = tokio::spawn(cluster.ended());
+    let call = tokio::spawn(async move { count(&context, 1_000).await });
+    eventually("it runs", || shared.waiting.load(Ordering::SeqCst) == 1).await;
+    let how = Shutdown::graceful(Duration::from_millis(50));
+    let down = ractor::call!(root, |reply| ClusterMessage::Shutdown(how, reply)).unwrap();
+    let cut_off = Err(ShutdownError::CutOff { grains: 1 });
+    assert_eq!((down, ended.await.unwrap()), (cut_off.clone(), cut_off));
+    assert!(call.await.unwrap().is_err());
 }
 
 #[tokio::test]
