@@ -61,12 +61,31 @@ pub enum ClusterMessage {
     Context(RpcReplyPort<ClusterContext>),
     /// Shuts the node down, then ends the actor. The answer comes when the port is free.
     Shutdown(Shutdown, RpcReplyPort<Result<(), ShutdownError>>),
+    /// What the node's own parts say, and nobody else can.
+    #[doc(hidden)]
+    Internal(Internal),
+}
+
+/// Sealed: made in this crate alone.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Internal(News);
+
+/// What the parts of a node tell its root.
+#[derive(Debug, Clone, Copy)]
+enum News {
     /// This node was fenced, or the others have declared it dead: it shuts down at once, or rejoins, as configured.
     Evicted,
-    /// An attempt to rejoin has ended: this actor's own affair.
+    /// An attempt to rejoin has ended.
     Rejoined,
     /// A part of the node has failed: it shuts down at once.
     PartFailed,
+}
+
+impl ClusterMessage {
+    pub(crate) const EVICTED: Self = Self::Internal(Internal(News::Evicted));
+    const REJOINED: Self = Self::Internal(Internal(News::Rejoined));
+    const PART_FAILED: Self = Self::Internal(Internal(News::PartFailed));
 }
 
 /// How a node shuts down.

@@ -4,7 +4,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinHandle;
 
 use crate::cluster::parts::Started;
-use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, End, Shutdown};
+use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, End, Internal, News, Shutdown};
 use crate::config::{ClusterConfig, OnEviction};
 use crate::context::ClusterContext;
 use crate::error::ShutdownError;
@@ -23,7 +23,7 @@ pub struct ClusterState {
 #[derive(Debug)]
 enum Life {
     Running(Box<Started>),
-    /// Between two lives, until [`ClusterMessage::Rejoined`].
+    /// Between two lives, until [`News::Rejoined`].
     Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
     Over,
 }
@@ -72,12 +72,14 @@ impl Actor for ClusterActor {
                 drop(reply.send(state.shut_down(how).await));
                 myself.stop(None);
             }
-            ClusterMessage::Evicted if state.rejoins() => state.rejoin(myself),
-            ClusterMessage::Rejoined => state.rejoined().await,
-            ClusterMessage::Evicted | ClusterMessage::PartFailed => {
-                drop(state.shut_down(Shutdown::immediate()).await);
-                myself.stop(None);
-            }
+            ClusterMessage::Internal(Internal(news)) => match news {
+                News::Evicted if state.rejoins() => state.rejoin(myself),
+                News::Rejoined => state.rejoined().await,
+                News::Evicted | News::PartFailed => {
+                    drop(state.shut_down(Shutdown::immediate()).await);
+                    myself.stop(None);
+                }
+            },
         }
         Ok(())
     }
@@ -97,7 +99,7 @@ impl Actor for ClusterActor {
         if let (SupervisionEvent::ActorFailed(cell, error), Life::Running(started)) = (event, &state.life) {
             let part = started.part(&cell).unwrap_or("unknown").into();
             started.node.events.publish(ClusterEvent::PartFailed { part, reason: error.to_string() });
-            drop(myself.cast(ClusterMessage::PartFailed));
+            drop(myself.cast(ClusterMessage::PART_FAILED));
         }
         Ok(())
     }
@@ -120,7 +122,7 @@ impl ClusterState {
                 let old = Arc::clone(&started.node);
                 let next = tokio::spawn(async move {
                     let next = started.rejoin(myself.clone()).await;
-                    drop(myself.cast(ClusterMessage::Rejoined));
+                    drop(myself.cast(ClusterMessage::REJOINED));
                     Box::new(next)
                 });
                 Life::Rejoining(next, old)
