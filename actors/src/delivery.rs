@@ -30,7 +30,8 @@ use crate::grain::DecodeError;
 use crate::inbox::Inbox;
 use crate::topic;
 
-/// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so.
+/// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so. A
+/// batch is delivered whole, so that it cannot have more.
 const SUBSCRIBER_BUFFER: usize = 1_024;
 
 /// One message of a topic on its way to the subscribers of this node.
@@ -149,10 +150,10 @@ impl ClusterContext {
         self.publish_batch(topic, [message]).await
     }
 
-    /// Publishes messages together: each subscriber gets them in this order.
+    /// Publishes up to 1,024 messages together: each subscriber gets them in this order, a stream all of them or none.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish), and [`RequestError::BatchTooLong`] for more messages.
     pub async fn publish_batch<M: Message + Name>(
         &self,
         topic: impl Into<String>,
@@ -164,6 +165,10 @@ impl ClusterContext {
             type_names: vec![MessageName::of::<M>().into_full()],
             envelopes: messages.into_iter().map(envelope).collect(),
         };
+        let (messages, limit) = (batch.envelopes.len(), SUBSCRIBER_BUFFER);
+        if messages > limit {
+            return Err(RequestError::BatchTooLong { messages, limit });
+        }
         let response: PublishResponse = self.grain((topic::KIND, topic.into())).request(batch).await?;
         let unexpected = |error: InvalidId| RequestError::UnexpectedReply {
             expected: PublishResponse::full_name(),

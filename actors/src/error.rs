@@ -52,6 +52,15 @@ pub enum RequestError {
         /// The limit.
         limit: usize,
     },
+    /// The caller's fault: the batch for a topic has more messages than fit into an empty stream, so that it could never
+    /// be delivered; nothing was sent. Smaller batches help.
+    #[error("the batch has {messages} messages, {limit} at most")]
+    BatchTooLong {
+        /// In the batch.
+        messages: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The grain ran, and answered with something else than the caller expects.
     #[error("expected {expected} as the reply: {problem}")]
     UnexpectedReply {
