@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use gristmill_core::downing::DowningDecision;
-use gristmill_core::membership::Evidence;
+use gristmill_core::membership::{Evidence, QuarantineReason, Refusal as TransitionRefusal};
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::TopologyUpdated;
 use gristmill_core::{Member, MemberStatus, Timestamp};
@@ -59,7 +59,7 @@ pub enum ClusterEvent {
         /// Who.
         member: Member,
         /// Why.
-        reason: String,
+        reason: QuarantineReason,
         /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
@@ -105,7 +105,7 @@ pub enum ClusterEvent {
         /// To.
         to: MemberStatus,
         /// Why not.
-        reason: String,
+        reason: TransitionRefusal,
     },
     /// All active members tell of the same topology.
     TopologyConsensusReached {

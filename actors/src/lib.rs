@@ -73,7 +73,7 @@ pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, Clust
 pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, OnEviction, Timing};
 pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
-pub use error::{RequestError, ShutdownError, StartError, TopologyApplyError, TopologyPart};
+pub use error::{RequestError, ShutdownError, StartError, TopologyApplyError, TopologyPart, Undelivered};
 pub use event::{ClusterEvent, EventStream};
 pub use gossip::{ClusterGossip, ConsensusError, ConsensusHandle, GossipError, GossipUpdate, GossipUpdates, Heartbeat};
 pub use grain::{
@@ -86,8 +86,11 @@ pub use gristmill_core::downing::Config as Downing;
 pub use gristmill_core::gossip::SetRefusal;
 #[doc(inline)]
 pub use gristmill_core::membership::{
-    Accusation, Evidence, Explanation, JoinError, QuarantineReason, SeedFailure, SuspicionOutcome,
+    Accusation, Evidence, Explanation, JoinError, QuarantineReason, Refusal as TransitionRefusal, SeedFailure,
+    SuspicionOutcome,
 };
+#[doc(inline)]
+pub use gristmill_core::request::{NotDeliveredReason, Unresolved};
 #[doc(inline)]
 pub use gristmill_core::topic::{DeliveryStatus, PublishReceipt, Subscriber};
 #[doc(inline)]

@@ -303,7 +303,6 @@ impl MemberListState {
                 true
             }
             Event::Quarantined { member, reason, observed_at, .. } => {
-                let reason = reason.to_string();
                 node.events.publish(ClusterEvent::MemberQuarantined { member, reason, observed_at });
                 true
             }
@@ -337,7 +336,6 @@ impl MemberListState {
                 false
             }
             Event::TransitionRefused { member, from, to, reason } => {
-                let reason = format!("{reason:?}");
                 node.events.publish(ClusterEvent::TransitionRefused { member, from, to, reason });
                 false
             }

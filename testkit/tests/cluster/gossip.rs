@@ -141,7 +141,7 @@ async fn consensus_on_a_users_key_is_reached_when_the_last_has_written_and_lost_
         gossip(node).set("build", &Say::new("1.4")).await.unwrap();
     }
     let short = Duration::from_millis(50);
-    assert_eq!(handle.wait(short).await, Err(ConsensusError::DeadlineExceeded(short)));
+    assert_eq!(handle.wait(short).await, Err(ConsensusError::DeadlineExceeded { after: short }));
     gossip(2).set("build", &Say::new("1.4")).await.unwrap();
     assert_eq!(handle.wait(PATIENCE).await, Ok(Say::new("1.4")));
     assert_eq!(timeout(PATIENCE, handle.changed()).await.unwrap(), Ok(Some(Say::new("1.4"))));
