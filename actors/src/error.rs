@@ -82,6 +82,17 @@ pub enum RequestError {
     NotRunning,
 }
 
+/// This node is not running (any more): what a question to the node itself fails with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this node is not running")]
+pub struct NotRunning;
+
+impl From<NotRunning> for RequestError {
+    fn from(_: NotRunning) -> Self {
+        Self::NotRunning
+    }
+}
+
 /// Why a message surely did not run: of [`RequestError::NotDelivered`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

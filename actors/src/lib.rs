@@ -73,7 +73,7 @@ pub use cluster::{Cluster, ClusterActor, ClusterArguments, ClusterMessage, Clust
 pub use config::{ClusterConfig, ClusterConfigBuilder, ConfigError, OnEviction, Timing};
 pub use context::{ClusterContext, MemberInfo};
 pub use delivery::Subscription;
-pub use error::{RequestError, ShutdownError, StartError, TopologyApplyError, TopologyPart, Undelivered};
+pub use error::{NotRunning, RequestError, ShutdownError, StartError, TopologyApplyError, TopologyPart, Undelivered};
 pub use event::{ClusterEvent, EventStream};
 pub use gossip::{ClusterGossip, ConsensusError, ConsensusHandle, GossipError, GossipUpdate, GossipUpdates, Heartbeat};
 pub use grain::{

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gristmill::{
     Answer, ClusterActor, ClusterArguments, ClusterConfig, ClusterContext, ClusterEvent, ClusterMessage,
-    DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, Reply, RequestError,
-    Shutdown, ShutdownError, StartError, Timing,
+    DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, NotRunning, Reply,
+    RequestError, Shutdown, ShutdownError, StartError, Timing,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::Semaphore;
@@ -255,7 +255,7 @@ async fn a_node_is_an_ordinary_actor() {
     let down = ractor::call!(node, |reply| ClusterMessage::Shutdown(Shutdown::graceful(GRACE), reply)).unwrap();
     assert_eq!(down, Ok(()));
     ended.await.unwrap();
-    assert_eq!(context.members().await.unwrap_err(), RequestError::NotRunning);
+    assert_eq!(context.members().await.unwrap_err(), NotRunning);
 
     // Stopped without a word, it takes everything down too.
     let config = config(None);
@@ -278,7 +278,7 @@ async fn a_node_whose_root_is_killed_says_that_it_was_aborted_and_takes_everythi
     cluster.actor().kill();
     assert_eq!(cluster.ended().await, Err(ShutdownError::Aborted));
     let deadline = Instant::now() + Duration::from_secs(30);
-    while context.members().await != Err(RequestError::NotRunning) {
+    while context.members().await != Err(NotRunning) {
         assert!(Instant::now() < deadline, "its parts still run");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
