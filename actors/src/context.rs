@@ -34,6 +34,7 @@ pub struct ClusterContext {
 
 /// What is known of one member, whatever its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemberInfo {
     /// Who, where, and what it hosts.
     pub member: Member,
@@ -84,6 +85,7 @@ impl ClusterContext {
     }
 
     /// The grain of this name, to call it with other options than the defaults, or again and again.
+    #[must_use]
     pub fn grain(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
         GrainRef::for_many_calls(self.clone(), identity.into())
     }

@@ -45,6 +45,7 @@ pub(crate) struct TopicMessage {
 ///
 /// It is bounded: while 1,024 messages wait here, further ones are not delivered, and their publishers are told.
 /// Dropping it unsubscribes.
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription<M> {
     messages: mpsc::Receiver<TopicMessage>,
     topic: String,

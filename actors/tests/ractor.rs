@@ -70,8 +70,7 @@ impl Actor for Hosted {
     }
 
     async fn handle(&self, _: ActorRef<Hand>, Hand(call): Hand, state: &mut Counted) -> Result<(), ActorProcessingErr> {
-        let opened = call.open(|call, answer| (call.decode::<Count>(), answer));
-        let (count, answer) = opened.unwrap();
+        let (count, answer) = call.open(|call, answer| (call.decode::<Count>(), answer));
         let by = match count {
             Ok(Count { by }) => by,
             Err(error) => {

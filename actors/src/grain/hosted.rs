@@ -25,14 +25,17 @@ pub struct HostedCall {
 
 /// The answer that a [`HostedCall`] waits for. May be given later, from any task.
 #[derive(Debug)]
+#[must_use = "dropped, it tells the caller that the outcome is unknown"]
 pub struct Answer(ReplyTo);
 
 impl HostedCall {
     /// Opens the message: `handle` reads it, and gets the [`Answer`] to keep or to use at once.
-    pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> Option<T> {
-        let envelope = self.envelope.take()?;
+    pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> T {
+        let Some(envelope) = self.envelope.take() else {
+            unreachable!("only opening takes the message, and it takes the call too");
+        };
         let Envelope { message, data, traceparent, reply, .. } = envelope;
-        Some(handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply)))
+        handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply))
     }
 }
 

@@ -16,6 +16,7 @@ const DEFAULT_MAILBOX: usize = 1_000;
 
 /// What happens to an activation whose grain panicked in a turn. The caller is answered in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnPanic {
     /// The activation ends without `on_deactivate`, since its state may be broken; the next message makes a new one.
     #[default]
@@ -56,6 +57,7 @@ impl KindSettings {
 
 impl Kind {
     /// A kind whose activations are made by `factory`, one call each.
+    #[must_use]
     pub fn new<G: Grain>(name: impl Into<KindName>, factory: impl Fn() -> G + Send + Sync + 'static) -> Self {
         let make: Arc<dyn Fn() -> G + Send + Sync> = Arc::new(factory);
         Self::opened_by(name.into(), move |settings, context| Cell::new(settings, context, Arc::clone(&make)))
@@ -66,6 +68,7 @@ impl Kind {
     ///
     /// A ractor actor costs about 7 KB and sixteen microseconds, a [`Grain`] a tenth of a kilobyte and less than one:
     /// host an actor to reuse it, not to save work.
+    #[must_use]
     pub fn actor<A>(name: impl Into<KindName>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: ractor::Actor<Arguments = Arc<GrainContext>>,
