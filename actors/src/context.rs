@@ -179,7 +179,7 @@ impl ClusterContext {
         parts.gossip.ask(GossipMessage::Heartbeats).await.ok_or(NotRunning)
     }
 
-    /// What this node has counted, since it joined the last time.
+    /// What this node has counted since the start of its current life.
     ///
     /// # Errors
     /// Metrics are [switched off](crate::ClusterConfigBuilder::metrics).
