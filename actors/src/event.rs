@@ -270,10 +270,7 @@ impl Events {
 /// [`ClusterEvent::Missed`] in their place.
 #[derive(Debug)]
 pub struct EventStream {
-    next: ReusableBoxFuture<
-        'static,
-        (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>),
-    >,
+    next: ReusableBoxFuture<'static, Received<ClusterEvent>>,
 }
 
 impl EventStream {
@@ -297,11 +294,12 @@ impl Stream for EventStream {
     }
 }
 
-async fn receive(
-    mut receiver: broadcast::Receiver<ClusterEvent>,
-) -> (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>) {
+/// One receipt, which gives the receiver back for the next: what a stream polls.
+pub(crate) async fn receive<T: Clone>(mut receiver: broadcast::Receiver<T>) -> Received<T> {
     (receiver.recv().await, receiver)
 }
+
+pub(crate) type Received<T> = (Result<T, broadcast::error::RecvError>, broadcast::Receiver<T>);
 
 #[cfg(test)]
 mod tests {
