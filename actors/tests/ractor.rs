@@ -55,7 +55,7 @@ struct Counted {
     context: Arc<GrainContext>,
 }
 
-/// By 0: panics. By 1,000: waits. By 2,000: answers with the next. By 3,000: stops itself.
+/// By 0: panics. By 1,000: waits. By 2,000: answers with the next. By 3,000: stops itself. By 4,000: fails.
 impl Actor for Hosted {
     type Msg = Hand;
     type State = Counted;
@@ -89,6 +89,7 @@ impl Actor for Hosted {
                 return Ok(());
             }
             3_000 => state.context.stop(),
+            4_000 => return Err("told to fail".into()),
             _ => {}
         }
         state.sum += by;
@@ -154,10 +155,12 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
     eventually("it has stopped", || shared.stopped.load(Ordering::SeqCst) == 1).await;
     assert_eq!(count(&context, 5).await, Ok(5));
 
-    // A panic does not hang its caller, and ends the activation only.
-    assert!(matches!(count(&context, 0).await, Err(RequestError::UnknownOutcome { .. })));
+    // A panic, or an error, does not hang its caller, and ends the activation only.
+    for by in [0, 4_000] {
+        assert!(matches!(count(&context, by).await, Err(RequestError::UnknownOutcome { .. })));
+    }
     assert_eq!(count(&context, 6).await, Ok(6));
-    assert_eq!(shared.running.load(Ordering::SeqCst), 3);
+    assert_eq!(shared.running.load(Ordering::SeqCst), 4);
 
     // The mailbox is bounded: a third message waits with its sender.
     let before = context.metrics().unwrap().retries;
@@ -181,7 +184,7 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
         let context = context.clone();
         async move { count(&context, 1_000).await }
     });
-    eventually("it takes the message", || !stuck.is_finished()).await;
+    eventually("it takes the message", || shared.waiting.load(Ordering::SeqCst) == 5).await;
     let shutdown = cluster.shutdown(Shutdown::graceful(Duration::from_millis(200))).await;
     let answer = tokio::time::timeout(Duration::from_secs(10), stuck).await.expect("its caller still waits").unwrap();
     assert!(shutdown.is_err() && answer.is_err(), "{shutdown:?} {answer:?}");
@@ -194,8 +197,8 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
             _ => {}
         }
     }
-    assert_eq!(ends.first(), Some(&DeactivationReason::Stopped));
-    assert_eq!(ends.len(), 3, "{ends:?}");
+    assert_eq!(ends[..3], [DeactivationReason::Stopped, DeactivationReason::Panicked, DeactivationReason::Panicked]);
+    assert_eq!(ends.len(), 4, "{ends:?}");
 }
 
 #[tokio::test]

@@ -64,7 +64,8 @@ impl Kind {
     }
 
     /// A kind whose activations are ractor actors, made by `factory`. Each gets its [`GrainContext`] as arguments, and
-    /// every message as a [`HostedCall`].
+    /// every message as a [`HostedCall`]. One that panics, or returns an error, ends; events say
+    /// [`DeactivationReason::Panicked`](crate::DeactivationReason::Panicked).
     ///
     /// A ractor actor costs about 7 KB and sixteen microseconds, a [`Grain`] a tenth of a kilobyte and less than one:
     /// host an actor to reuse it, not to save work.
