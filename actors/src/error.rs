@@ -60,8 +60,8 @@ pub enum RequestError {
         /// The limit.
         limit: usize,
     },
-    /// The caller's fault: the batch for a topic has more messages than fit into an empty stream, so that it could never
-    /// be delivered; nothing was sent. Smaller batches help.
+    /// The caller's fault: the batch for a topic has more messages than fit into an empty stream, so that it could
+    /// never be delivered; nothing was sent. Smaller batches help.
     #[error("the batch has {messages} messages, {limit} at most")]
     BatchTooLong {
         /// In the batch.

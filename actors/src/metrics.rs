@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a node has counted since the start of its current life: a [rejoin](crate::OnEviction::Rejoin) begins at zero. The
-/// names of the fields are the names of the metrics.
+/// What a node has counted since the start of its current life: a [rejoin](crate::OnEviction::Rejoin) begins at zero.
+/// The names of the fields are the names of the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
