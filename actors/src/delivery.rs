@@ -30,8 +30,7 @@ use crate::grain::DecodeError;
 use crate::inbox::Inbox;
 use crate::topic;
 
-/// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so. A
-/// batch is delivered whole, so that it cannot have more.
+/// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so.
 const SUBSCRIBER_BUFFER: usize = 1_024;
 
 /// One message of a topic on its way to the subscribers of this node.
@@ -166,6 +165,7 @@ impl ClusterContext {
             type_names: vec![MessageName::of::<M>().into_full()],
             envelopes: messages.into_iter().map(envelope).collect(),
         };
+        // A stream gets all of a batch or nothing: a longer one would fit into none.
         let (messages, limit) = (batch.envelopes.len(), SUBSCRIBER_BUFFER);
         if messages > limit {
             return Err(RequestError::BatchTooLong { messages, limit });
