@@ -8,7 +8,7 @@
 mod actor;
 mod parts;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef, RpcReplyPort, SpawnErr};
@@ -29,19 +29,27 @@ pub struct ClusterActor;
 pub struct ClusterArguments {
     config: Arc<ClusterConfig>,
     role: Role,
+    end: End,
 }
+
+/// How a node has ended, once it has.
+type End = Arc<OnceLock<Result<(), ShutdownError>>>;
 
 impl ClusterArguments {
     /// A member: it listens, hosts grains, owns keys.
     #[must_use]
     pub fn member(config: ClusterConfig) -> Self {
-        Self { config: Arc::new(config), role: Role::Member }
+        Self::new(config, Role::Member)
     }
 
     /// A client: it calls, publishes and subscribes, but needs no listening port and owns nothing.
     #[must_use]
     pub fn client(config: ClusterConfig) -> Self {
-        Self { config: Arc::new(config), role: Role::Client }
+        Self::new(config, Role::Client)
+    }
+
+    fn new(config: ClusterConfig, role: Role) -> Self {
+        Self { config: Arc::new(config), role, end: End::default() }
     }
 }
 
@@ -53,12 +61,31 @@ pub enum ClusterMessage {
     Context(RpcReplyPort<ClusterContext>),
     /// Shuts the node down, then ends the actor. The answer comes when the port is free.
     Shutdown(Shutdown, RpcReplyPort<Result<(), ShutdownError>>),
+    /// What the node's own parts say, and nobody else can.
+    #[doc(hidden)]
+    Internal(Internal),
+}
+
+/// Sealed: made in this crate alone.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Internal(News);
+
+/// What the parts of a node tell its root.
+#[derive(Debug, Clone, Copy)]
+enum News {
     /// This node was fenced, or the others have declared it dead: it shuts down at once, or rejoins, as configured.
     Evicted,
-    /// An attempt to rejoin has ended: this actor's own affair.
+    /// An attempt to rejoin has ended.
     Rejoined,
     /// A part of the node has failed: it shuts down at once.
     PartFailed,
+}
+
+impl ClusterMessage {
+    pub(crate) const EVICTED: Self = Self::Internal(Internal(News::Evicted));
+    const REJOINED: Self = Self::Internal(Internal(News::Rejoined));
+    const PART_FAILED: Self = Self::Internal(Internal(News::PartFailed));
 }
 
 /// How a node shuts down.
@@ -86,6 +113,7 @@ impl Shutdown {
 pub struct Cluster {
     actor: ActorRef<ClusterMessage>,
     ended: JoinHandle<()>,
+    end: End,
 }
 
 impl Cluster {
@@ -114,9 +142,11 @@ impl Cluster {
     /// Waits until the node has ended, for whatever reason.
     ///
     /// # Errors
-    /// The root actor panicked: a fault of this library.
-    pub async fn ended(self) -> Result<(), StartError> {
-        self.ended.await.map_err(|error| StartError::Part { part: "cluster", reason: error.to_string() })
+    /// The node is down, but not in order.
+    pub async fn ended(self) -> Result<(), ShutdownError> {
+        // A runtime that shuts down takes the actor with it: an end that nobody has noted.
+        drop(self.ended.await);
+        self.end.get().cloned().unwrap_or(Err(ShutdownError::Aborted))
     }
 }
 
@@ -140,6 +170,7 @@ impl ClusterActor {
 
     async fn start(arguments: ClusterArguments) -> Result<(Cluster, ClusterContext), StartError> {
         let failed = |reason: String| StartError::Part { part: "cluster", reason };
+        let end = Arc::clone(&arguments.end);
         let (actor, ended) = Actor::spawn(None, Self, arguments).await.map_err(|error| match error {
             SpawnErr::StartupFailed(cause) => match cause.downcast::<StartError>() {
                 Ok(error) => *error,
@@ -148,7 +179,7 @@ impl ClusterActor {
             other => failed(other.to_string()),
         })?;
         match actor.call(ClusterMessage::Context, None).await {
-            Ok(ractor::rpc::CallResult::Success(context)) => Ok((Cluster { actor, ended }, context)),
+            Ok(ractor::rpc::CallResult::Success(context)) => Ok((Cluster { actor, ended, end }, context)),
             Ok(_) | Err(_) => Err(failed("it ended while it started".into())),
         }
     }

@@ -374,6 +374,7 @@ fn is_loopback(address: &str) -> bool {
 /// A configuration that cannot work. The caller's fault; nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value:?}: {rule}")]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The field, as its builder method is called.
     pub field: &'static str,

@@ -7,11 +7,11 @@ use gristmill_core::downing::DowningDecision;
 use gristmill_core::membership::Explanation;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::Topology;
-use gristmill_core::{Address, KindName, Member, MemberStatus};
+use gristmill_core::{Address, KindName, Member, MemberStatus, Timestamp};
 use gristmill_messages::{ActivationId, ClusterIdentity, MemberId};
 use prost::{Message, Name};
 
-use crate::error::RequestError;
+use crate::error::{NotRunning, RequestError};
 use crate::event::EventStream;
 use crate::gossip::{ClusterGossip, GossipMessage, Heartbeat};
 use crate::grain::Ended;
@@ -23,9 +23,9 @@ use crate::request::GrainRef;
 
 /// A node's way into its cluster: call grains, publish and subscribe, see the members. A cheap clone, `Send + Sync`.
 ///
-/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`]. It stays valid when
-/// the node rejoins under a new id ([`OnEviction::Rejoin`](crate::OnEviction)); meanwhile calls are retried until their
-/// deadline.
+/// It does not keep the node alive: after a shutdown every call is [`RequestError::NotRunning`], and every question to
+/// the node [`NotRunning`]. It stays valid when the node rejoins under a new id
+/// ([`OnEviction::Rejoin`](crate::OnEviction)); meanwhile calls are retried until their deadline.
 #[derive(Debug, Clone)]
 pub struct ClusterContext {
     /// The life in which it was made.
@@ -34,6 +34,7 @@ pub struct ClusterContext {
 
 /// What is known of one member, whatever its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemberInfo {
     /// Who, where, and what it hosts.
     pub member: Member,
@@ -73,7 +74,18 @@ impl ClusterContext {
         self.node().config.name()
     }
 
+    /// This node's clock, by which the times of its events, heartbeats, explanations and decisions are told:
+    /// `context.now().since(then)` is how long ago that was.
+    ///
+    /// It is monotonic and counts from the start of the node's current life, so that times from before a
+    /// [rejoin](crate::OnEviction::Rejoin) cannot be compared with it, nor those of two nodes.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.node().clock.now()
+    }
+
     /// The grain of this name, to call it with other options than the defaults, or again and again.
+    #[must_use]
     pub fn grain(&self, identity: impl Into<ClusterIdentity>) -> GrainRef {
         GrainRef::for_many_calls(self.clone(), identity.into())
     }
@@ -117,9 +129,9 @@ impl ClusterContext {
     ///
     /// # Errors
     /// The node is not running.
-    pub async fn members(&self) -> Result<Vec<MemberInfo>, RequestError> {
-        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
-        parts.member_list.ask(MemberListMessage::Members).await.ok_or(RequestError::NotRunning)
+    pub async fn members(&self) -> Result<Vec<MemberInfo>, NotRunning> {
+        let parts = self.node().parts().ok_or(NotRunning)?;
+        parts.member_list.ask(MemberListMessage::Members).await.ok_or(NotRunning)
     }
 
     /// Why a member is or was suspected of being dead: by whom, when, on what evidence, and how it ended. None when it
@@ -127,10 +139,10 @@ impl ClusterContext {
     ///
     /// # Errors
     /// The node is not running.
-    pub async fn explain(&self, member: MemberId) -> Result<Option<Explanation>, RequestError> {
-        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
+    pub async fn explain(&self, member: MemberId) -> Result<Option<Explanation>, NotRunning> {
+        let parts = self.node().parts().ok_or(NotRunning)?;
         let explain = |reply| MemberListMessage::Explain(member, reply);
-        parts.member_list.ask(explain).await.ok_or(RequestError::NotRunning)
+        parts.member_list.ask(explain).await.ok_or(NotRunning)
     }
 
     /// What happens from now on.
@@ -150,7 +162,7 @@ impl ClusterContext {
     ///
     /// # Errors
     /// The node is not running.
-    pub async fn grain_counts(&self) -> Result<BTreeMap<MemberId, BTreeMap<KindName, u64>>, RequestError> {
+    pub async fn grain_counts(&self) -> Result<BTreeMap<MemberId, BTreeMap<KindName, u64>>, NotRunning> {
         Ok(self.heartbeats().await?.into_iter().map(|(member, heartbeat)| (member, heartbeat.grains)).collect())
     }
 
@@ -158,16 +170,16 @@ impl ClusterContext {
     ///
     /// # Errors
     /// The node is not running.
-    pub async fn heartbeat(&self, member: MemberId) -> Result<Option<Heartbeat>, RequestError> {
+    pub async fn heartbeat(&self, member: MemberId) -> Result<Option<Heartbeat>, NotRunning> {
         Ok(self.heartbeats().await?.remove(&member))
     }
 
-    async fn heartbeats(&self) -> Result<BTreeMap<MemberId, Heartbeat>, RequestError> {
-        let parts = self.node().parts().ok_or(RequestError::NotRunning)?;
-        parts.gossip.ask(GossipMessage::Heartbeats).await.ok_or(RequestError::NotRunning)
+    async fn heartbeats(&self) -> Result<BTreeMap<MemberId, Heartbeat>, NotRunning> {
+        let parts = self.node().parts().ok_or(NotRunning)?;
+        parts.gossip.ask(GossipMessage::Heartbeats).await.ok_or(NotRunning)
     }
 
-    /// What this node has counted, since it joined the last time.
+    /// What this node has counted since the start of its current life.
     ///
     /// # Errors
     /// Metrics are [switched off](crate::ClusterConfigBuilder::metrics).

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use gristmill_core::topic::Receipt;
+use gristmill_core::topic::PublishReceipt;
 use gristmill_messages::cluster::{
     PubSubBatchTransport, PubSubEnvelope, PublishResponse, SubscribeRequest, SubscribeResponse, SubscriberIdentity,
     UnsubscribeRequest, UnsubscribeResponse, subscriber_identity,
@@ -44,6 +44,7 @@ pub(crate) struct TopicMessage {
 ///
 /// It is bounded: while 1,024 messages wait here, further ones are not delivered, and their publishers are told.
 /// Dropping it unsubscribes.
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription<M> {
     messages: mpsc::Receiver<TopicMessage>,
     topic: String,
@@ -145,31 +146,36 @@ impl ClusterContext {
         &self,
         topic: impl Into<String>,
         message: M,
-    ) -> Result<Receipt, RequestError> {
+    ) -> Result<PublishReceipt, RequestError> {
         self.publish_batch(topic, [message]).await
     }
 
-    /// Publishes messages together: each subscriber gets them in this order.
+    /// Publishes up to 1,024 messages together: each subscriber gets them in this order, a stream all of them or none.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish).
+    /// As [`publish`](Self::publish), and [`RequestError::BatchTooLong`] for more messages.
     pub async fn publish_batch<M: Message + Name>(
         &self,
         topic: impl Into<String>,
         messages: impl IntoIterator<Item = M>,
-    ) -> Result<Receipt, RequestError> {
+    ) -> Result<PublishReceipt, RequestError> {
         let envelope =
             |message: M| PubSubEnvelope { type_id: 0, message_data: message.encode_to_vec().into(), serializer_id: 0 };
         let batch = PubSubBatchTransport {
             type_names: vec![MessageName::of::<M>().into_full()],
             envelopes: messages.into_iter().map(envelope).collect(),
         };
+        // A stream gets all of a batch or nothing: a longer one would fit into none.
+        let (messages, limit) = (batch.envelopes.len(), SUBSCRIBER_BUFFER);
+        if messages > limit {
+            return Err(RequestError::BatchTooLong { messages, limit });
+        }
         let response: PublishResponse = self.grain((topic::KIND, topic.into())).request(batch).await?;
         let unexpected = |error: InvalidId| RequestError::UnexpectedReply {
             expected: PublishResponse::full_name(),
             problem: error.to_string(),
         };
-        Receipt::try_from(response).map_err(unexpected)
+        PublishReceipt::try_from(response).map_err(unexpected)
     }
 
     pub(crate) async fn subscribe_as(&self, topic: &str, subscriber: SubscriberIdentity) -> Result<(), RequestError> {

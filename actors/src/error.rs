@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use gristmill_core::KindName;
 use gristmill_core::gossip::SetRefusal;
+use gristmill_core::request::{NotDeliveredReason, Unresolved};
 use gristmill_core::topology::InvalidTopology;
 use gristmill_messages::InvalidIdentity;
 
@@ -19,15 +21,15 @@ pub enum RequestError {
     #[error("not delivered after {attempts} attempts: {reason}")]
     NotDelivered {
         /// Of the last attempt.
-        reason: String,
+        reason: Undelivered,
         /// How often it was tried.
         attempts: u32,
     },
     /// No member hosts the kind, or the one that owns the identity does not. Waiting for such a member helps.
-    #[error("no member hosts the kind {kind:?}")]
+    #[error("no member hosts the kind \"{kind}\"")]
     UnknownKind {
         /// The kind.
-        kind: String,
+        kind: KindName,
     },
     /// It was sent and there is no answer: it may have run. Calling again may run it twice.
     #[error("the outcome is unknown: {detail}")]
@@ -36,11 +38,17 @@ pub enum RequestError {
         detail: String,
     },
     /// A mailbox or queue stayed full until the deadline; it surely did not run. Calling again later helps.
-    #[error("overloaded for {0:?}")]
-    Overloaded(Duration),
+    #[error("overloaded for {after:?}")]
+    Overloaded {
+        /// How long the call was to take at most.
+        after: Duration,
+    },
     /// The deadline passed while the grain may have been running. As [`UnknownOutcome`](Self::UnknownOutcome).
-    #[error("no answer within {0:?}")]
-    DeadlineExceeded(Duration),
+    #[error("no answer within {after:?}")]
+    DeadlineExceeded {
+        /// How long the call was to take at most.
+        after: Duration,
+    },
     /// The caller's fault: nothing was sent.
     #[error("invalid identity: {0}")]
     InvalidIdentity(#[from] InvalidIdentity),
@@ -49,6 +57,15 @@ pub enum RequestError {
     TooLarge {
         /// Of the encoded message.
         bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The caller's fault: the batch for a topic has more messages than fit into an empty stream, so that it could
+    /// never be delivered; nothing was sent. Smaller batches help.
+    #[error("the batch has {messages} messages, {limit} at most")]
+    BatchTooLong {
+        /// In the batch.
+        messages: usize,
         /// The limit.
         limit: usize,
     },
@@ -63,6 +80,40 @@ pub enum RequestError {
     /// This node is not running (any more); nothing was sent.
     #[error("this node is not running")]
     NotRunning,
+}
+
+/// This node is not running (any more): what a question to the node itself fails with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this node is not running")]
+pub struct NotRunning;
+
+impl From<NotRunning> for RequestError {
+    fn from(_: NotRunning) -> Self {
+        Self::NotRunning
+    }
+}
+
+/// Why a message surely did not run: of [`RequestError::NotDelivered`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Undelivered {
+    /// There is no activation to send it to. That no member hosts the kind is [`RequestError::UnknownKind`] instead.
+    #[error(transparent)]
+    Unresolved(Unresolved),
+    /// The activation, its member, or the way to it did not take it.
+    #[error("{reason}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
+    Refused {
+        /// Why.
+        reason: NotDeliveredReason,
+        /// What was said about it, for people; may be empty.
+        detail: String,
+    },
+    /// The deadline passed before it was sent.
+    #[error("no answer within {after:?}")]
+    DeadlinePassed {
+        /// How long the call was to take at most.
+        after: Duration,
+    },
 }
 
 /// Why a node did not start. Everything that had been started was stopped again; starting anew is safe.
@@ -99,7 +150,7 @@ pub enum StartError {
     },
 }
 
-/// Why a shutdown was not orderly. The node is down all the same, and its port is free.
+/// Why a node has not ended in order. It is down all the same, and its port is free.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
@@ -115,6 +166,10 @@ pub enum ShutdownError {
         /// Which.
         part: &'static str,
     },
+    /// The root actor was killed, or panicked, which is a fault of this library. No grain was drained and no other node
+    /// was told; the parts end by themselves, so that the port is free a moment later.
+    #[error("the root actor was killed or panicked")]
+    Aborted,
 }
 
 /// What of a node could not make a topology its own: see

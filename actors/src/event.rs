@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use gristmill_core::downing::DowningDecision;
-use gristmill_core::membership::Evidence;
+use gristmill_core::membership::{Evidence, QuarantineReason, Refusal as TransitionRefusal};
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::topology::TopologyUpdated;
 use gristmill_core::{Member, MemberStatus, Timestamp};
@@ -51,7 +51,7 @@ pub enum ClusterEvent {
         from: Option<MemberStatus>,
         /// Now.
         to: MemberStatus,
-        /// On this node's clock.
+        /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
     /// A member is blocked for a while: nothing is sent to it, and it is not let in.
@@ -59,8 +59,8 @@ pub enum ClusterEvent {
         /// Who.
         member: Member,
         /// Why.
-        reason: String,
-        /// On this node's clock.
+        reason: QuarantineReason,
+        /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
     /// A member that was held for dead lives, as others say and have shown: it is a member again.
@@ -105,7 +105,7 @@ pub enum ClusterEvent {
         /// To.
         to: MemberStatus,
         /// Why not.
-        reason: String,
+        reason: TransitionRefusal,
     },
     /// All active members tell of the same topology.
     TopologyConsensusReached {
@@ -270,10 +270,7 @@ impl Events {
 /// [`ClusterEvent::Missed`] in their place.
 #[derive(Debug)]
 pub struct EventStream {
-    next: ReusableBoxFuture<
-        'static,
-        (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>),
-    >,
+    next: ReusableBoxFuture<'static, Received<ClusterEvent>>,
 }
 
 impl EventStream {
@@ -297,11 +294,12 @@ impl Stream for EventStream {
     }
 }
 
-async fn receive(
-    mut receiver: broadcast::Receiver<ClusterEvent>,
-) -> (Result<ClusterEvent, broadcast::error::RecvError>, broadcast::Receiver<ClusterEvent>) {
+/// One receipt, which gives the receiver back for the next: what a stream polls.
+pub(crate) async fn receive<T: Clone>(mut receiver: broadcast::Receiver<T>) -> Received<T> {
     (receiver.recv().await, receiver)
 }
+
+pub(crate) type Received<T> = (Result<T, broadcast::error::RecvError>, broadcast::Receiver<T>);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a node has counted since it started. The names of the fields are the names of the metrics.
+/// What a node has counted since the start of its current life: a [rejoin](crate::OnEviction::Rejoin) begins at zero.
+/// The names of the fields are the names of the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
@@ -47,8 +48,8 @@ pub struct MetricsSnapshot {
     pub dead_members: u64,
     /// How little this node trusts its own probes now: 0 to 8.
     pub local_health: u64,
-    /// Of the probe that was answered last, in microseconds.
-    pub probe_round_trip_micros: u64,
+    /// Of the probe that was answered last; zero before the first.
+    pub probe_round_trip: Duration,
     /// Gossip rounds begun.
     pub gossip_rounds: u64,
     /// Encoded bytes of the deltas that were sent, without frames; those that failed are among them.
@@ -121,7 +122,7 @@ metrics! {
     leaving_members: Gauge,
     dead_members: Gauge,
     local_health: Gauge,
-    probe_round_trip_micros: Gauge,
+    probe_round_trip: LastTime,
     gossip_rounds: Counter,
     gossip_sent_bytes: Counter,
     gossip_received_bytes: Counter,

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::config::OnEviction;
 use crate::context::ClusterContext;
-use crate::error::RequestError;
+use crate::error::{RequestError, Undelivered};
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::pid_cache::{Pid, PidCacheMessage};
 use crate::remoting::Endpoint;
@@ -321,23 +321,22 @@ impl GrainRef {
     fn error(&self, verdict: Verdict) -> RequestError {
         match verdict {
             Verdict::NotDelivered { reason, detail, attempts } => {
-                let reason = if detail.is_empty() { reason.to_string() } else { format!("{reason}: {detail}") };
-                RequestError::NotDelivered { reason, attempts }
+                RequestError::NotDelivered { reason: Undelivered::Refused { reason, detail }, attempts }
             }
             Verdict::Unresolved { reason: Unresolved::UnknownKind, .. } => {
-                RequestError::UnknownKind { kind: self.identity.kind.clone() }
+                RequestError::UnknownKind { kind: self.identity.kind.as_str().into() }
             }
             Verdict::Unresolved { reason, attempts } => {
-                RequestError::NotDelivered { reason: reason.to_string(), attempts }
+                RequestError::NotDelivered { reason: Undelivered::Unresolved(reason), attempts }
             }
-            Verdict::Overloaded { .. } => RequestError::Overloaded(self.timeout),
+            Verdict::Overloaded { .. } => RequestError::Overloaded { after: self.timeout },
             Verdict::Rejected { .. } => RequestError::Rejected(GrainError::internal("rejected")),
             Verdict::UnknownOutcome { detail, .. } => RequestError::UnknownOutcome { detail },
             Verdict::DeadlineExceeded { delivered: Delivered::Maybe, .. } => {
-                RequestError::DeadlineExceeded(self.timeout)
+                RequestError::DeadlineExceeded { after: self.timeout }
             }
             Verdict::DeadlineExceeded { delivered: Delivered::No, attempts } => {
-                RequestError::NotDelivered { reason: format!("no answer within {:?}", self.timeout), attempts }
+                RequestError::NotDelivered { reason: Undelivered::DeadlinePassed { after: self.timeout }, attempts }
             }
         }
     }

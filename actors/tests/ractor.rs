@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gristmill::{
     Answer, ClusterActor, ClusterArguments, ClusterConfig, ClusterContext, ClusterEvent, ClusterMessage,
-    DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, Reply, RequestError,
-    Shutdown, StartError, Timing,
+    DeactivationReason, ErrorCode, GrainContext, GrainError, HostedCall, Kind, MemoryNetwork, NotRunning, Reply,
+    RequestError, Shutdown, ShutdownError, StartError, Timing,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::Semaphore;
@@ -34,6 +34,7 @@ impl prost::Name for Count {
 struct Shared {
     refuses: AtomicBool,
     running: AtomicUsize,
+    waiting: AtomicUsize,
     stopped: AtomicUsize,
 }
 
@@ -54,7 +55,7 @@ struct Counted {
     context: Arc<GrainContext>,
 }
 
-/// By 0: panics. By 1,000: waits. By 2,000: answers with the next. By 3,000: stops itself.
+/// By 0: panics. By 1,000: waits. By 2,000: answers with the next. By 3,000: stops itself. By 4,000: fails.
 impl Actor for Hosted {
     type Msg = Hand;
     type State = Counted;
@@ -69,8 +70,7 @@ impl Actor for Hosted {
     }
 
     async fn handle(&self, _: ActorRef<Hand>, Hand(call): Hand, state: &mut Counted) -> Result<(), ActorProcessingErr> {
-        let opened = call.open(|call, answer| (call.decode::<Count>(), answer));
-        let (count, answer) = opened.unwrap();
+        let (count, answer) = call.open(|call, answer| (call.decode::<Count>(), answer));
         let by = match count {
             Ok(Count { by }) => by,
             Err(error) => {
@@ -80,12 +80,16 @@ impl Actor for Hosted {
         };
         assert!(by > 0, "told to panic");
         match by {
-            1_000 => self.1.acquire().await.unwrap().forget(),
+            1_000 => {
+                self.0.waiting.fetch_add(1, Ordering::SeqCst);
+                self.1.acquire().await.unwrap().forget();
+            }
             2_000 => {
                 state.later.push(answer);
                 return Ok(());
             }
             3_000 => state.context.stop(),
+            4_000 => return Err("told to fail".into()),
             _ => {}
         }
         state.sum += by;
@@ -151,10 +155,12 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
     eventually("it has stopped", || shared.stopped.load(Ordering::SeqCst) == 1).await;
     assert_eq!(count(&context, 5).await, Ok(5));
 
-    // A panic does not hang its caller, and ends the activation only.
-    assert!(matches!(count(&context, 0).await, Err(RequestError::UnknownOutcome { .. })));
+    // A panic, or an error, does not hang its caller, and ends the activation only.
+    for by in [0, 4_000] {
+        assert!(matches!(count(&context, by).await, Err(RequestError::UnknownOutcome { .. })));
+    }
     assert_eq!(count(&context, 6).await, Ok(6));
-    assert_eq!(shared.running.load(Ordering::SeqCst), 3);
+    assert_eq!(shared.running.load(Ordering::SeqCst), 4);
 
     // The mailbox is bounded: a third message waits with its sender.
     let before = context.metrics().unwrap().retries;
@@ -178,7 +184,7 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
         let context = context.clone();
         async move { count(&context, 1_000).await }
     });
-    eventually("it takes the message", || !stuck.is_finished()).await;
+    eventually("it takes the message", || shared.waiting.load(Ordering::SeqCst) == 5).await;
     let shutdown = cluster.shutdown(Shutdown::graceful(Duration::from_millis(200))).await;
     let answer = tokio::time::timeout(Duration::from_secs(10), stuck).await.expect("its caller still waits").unwrap();
     assert!(shutdown.is_err() && answer.is_err(), "{shutdown:?} {answer:?}");
@@ -191,8 +197,8 @@ async fn a_ractor_actor_is_a_grain_like_any_other() {
             _ => {}
         }
     }
-    assert_eq!(ends.first(), Some(&DeactivationReason::Stopped));
-    assert_eq!(ends.len(), 3, "{ends:?}");
+    assert_eq!(ends[..3], [DeactivationReason::Stopped, DeactivationReason::Panicked, DeactivationReason::Panicked]);
+    assert_eq!(ends.len(), 4, "{ends:?}");
 }
 
 #[tokio::test]
@@ -202,7 +208,9 @@ async fn an_actor_that_does_not_start_fails_its_activation_at_once() {
     let kind = Kind::actor("hosted", move || hosted.clone());
     let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
     match count(&context, 1).await.unwrap_err() {
-        RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains("told not to start"), "{reason}"),
+        error @ RequestError::NotDelivered { attempts: 1, .. } => {
+            assert!(error.to_string().contains("told not to start"), "{error}");
+        }
         other => panic!("{other:?}"),
     }
     shared.refuses.store(false, Ordering::SeqCst);
@@ -220,7 +228,9 @@ async fn a_factory_that_panics_fails_its_activation_and_nothing_else() {
     });
     let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
     match count(&context, 1).await.unwrap_err() {
-        RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains("panicked"), "{reason}"),
+        error @ RequestError::NotDelivered { attempts: 1, .. } => {
+            assert!(error.to_string().contains("panicked"), "{error}");
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(count(&context, 1).await, Ok(1));
@@ -247,7 +257,7 @@ async fn a_node_is_an_ordinary_actor() {
     let down = ractor::call!(node, |reply| ClusterMessage::Shutdown(Shutdown::graceful(GRACE), reply)).unwrap();
     assert_eq!(down, Ok(()));
     ended.await.unwrap();
-    assert_eq!(context.members().await.unwrap_err(), RequestError::NotRunning);
+    assert_eq!(context.members().await.unwrap_err(), NotRunning);
 
     // Stopped without a word, it takes everything down too.
     let config = config(None);
@@ -260,6 +270,43 @@ async fn a_node_is_an_ordinary_actor() {
         last = Some(event);
     }
     assert_eq!(last, Some(ClusterEvent::Shutdown));
+}
+
+#[tokio::test]
+async fn a_node_whose_root_is_killed_says_that_it_was_aborted_and_takes_everything_down() {
+    let config = config(None);
+    let mut events = config.events();
+    let (cluster, context) = ClusterActor::start_member(config).await.unwrap();
+    cluster.actor().kill();
+    assert_eq!(cluster.ended().await, Err(ShutdownError::Aborted));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while context.members().await != Err(NotRunning) {
+        assert!(Instant::now() < deadline, "its parts still run");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(context);
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(ClusterEvent::ShutdownFailed { .. })), "{last:?}");
+}
+
+#[tokio::test]
+async fn how_a_node_has_ended_is_told_to_who_waits_for_that() {
+    let shared = Arc::new(Shared::default());
+    let hosted = Hosted(Arc::clone(&shared), Arc::new(Semaphore::new(0)));
+    let kind = Kind::actor("hosted", move || hosted.clone());
+    let (cluster, context) = ClusterActor::start_member(config(Some(kind))).await.unwrap();
+    let root = cluster.actor().clone();
+    let ended = tokio::spawn(cluster.ended());
+    let call = tokio::spawn(async move { count(&context, 1_000).await });
+    eventually("it runs", || shared.waiting.load(Ordering::SeqCst) == 1).await;
+    let how = Shutdown::graceful(Duration::from_millis(50));
+    let down = ractor::call!(root, |reply| ClusterMessage::Shutdown(how, reply)).unwrap();
+    let cut_off = Err(ShutdownError::CutOff { grains: 1 });
+    assert_eq!((down, ended.await.unwrap()), (cut_off.clone(), cut_off));
+    assert!(call.await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ pub enum DeliveryStatus {
 
 /// How a publication fared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Receipt {
+pub struct PublishReceipt {
     /// Subscribers that it was sent to.
     pub accepted: u32,
     /// Subscribers that took it.
@@ -118,7 +118,7 @@ pub enum Answer {
     /// It is not subscribed, whether or not it was.
     Unsubscribed,
     /// The publication is through.
-    Published(Receipt),
+    Published(PublishReceipt),
     /// The topic has as many subscribers, or publications under way, as it may; nothing was done. A publication may
     /// be tried again after a pause.
     Overloaded,
@@ -208,7 +208,7 @@ pub enum UnsubscribeReason {
 struct Publication {
     published: Timestamp,
     pending: BTreeSet<Subscriber>,
-    receipt: Receipt,
+    receipt: PublishReceipt,
 }
 
 type Out = Outbox<Effect, Event>;
@@ -316,7 +316,8 @@ impl Topic {
             out.effect(Effect::Answer { request: id, answer: Answer::Overloaded });
             return;
         }
-        let mut publication = Publication { published: now, pending: BTreeSet::new(), receipt: Receipt::default() };
+        let mut publication =
+            Publication { published: now, pending: BTreeSet::new(), receipt: PublishReceipt::default() };
         for subscriber in self.subscribers.keys() {
             let in_flight = self.in_flight.get(subscriber).copied().unwrap_or(0);
             if in_flight >= self.config.window {

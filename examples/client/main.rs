@@ -87,7 +87,7 @@ async fn client(member: &str) -> Result<(), Failure> {
         other => return Err(format!("it takes what is not there: {other:?}").into()),
     }
     match context.request::<_, Total>(("oracle", "delphi"), Add { amount: 1 }).await {
-        Err(RequestError::UnknownKind { kind }) => println!("nobody hosts the kind {kind:?}"),
+        Err(RequestError::UnknownKind { kind }) => println!("nobody hosts the kind \"{kind}\""),
         other => return Err(format!("there is no oracle: {other:?}").into()),
     }
 

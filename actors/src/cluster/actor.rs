@@ -4,10 +4,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinHandle;
 
 use crate::cluster::parts::Started;
-use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, Shutdown};
+use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, End, Internal, News, Shutdown};
 use crate::config::{ClusterConfig, OnEviction};
 use crate::context::ClusterContext;
-use crate::event::ClusterEvent;
+use crate::error::ShutdownError;
+use crate::event::{ClusterEvent, Events};
 use crate::node::Node;
 
 /// The state of a [`ClusterActor`]: nothing for anybody else.
@@ -15,12 +16,14 @@ use crate::node::Node;
 pub struct ClusterState {
     life: Life,
     context: ClusterContext,
+    events: Events,
+    end: End,
 }
 
 #[derive(Debug)]
 enum Life {
     Running(Box<Started>),
-    /// Between two lives, until [`ClusterMessage::Rejoined`].
+    /// Between two lives, until [`News::Rejoined`].
     Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
     Over,
 }
@@ -33,7 +36,7 @@ impl Actor for ClusterActor {
     async fn pre_start(
         &self,
         myself: ActorRef<ClusterMessage>,
-        ClusterArguments { config, role }: ClusterArguments,
+        ClusterArguments { config, role, end }: ClusterArguments,
     ) -> Result<ClusterState, ActorProcessingErr> {
         let events = config.events.another();
         let config = ClusterConfig { events: events.clone(), ..ClusterConfig::clone(&config) };
@@ -52,7 +55,7 @@ impl Actor for ClusterActor {
         }
         events.publish(ClusterEvent::Started { member: started.node.me.id });
         let context = ClusterContext::new(Arc::clone(&started.node));
-        Ok(ClusterState { life: Life::Running(Box::new(started)), context })
+        Ok(ClusterState { life: Life::Running(Box::new(started)), context, events, end })
     }
 
     async fn handle(
@@ -69,12 +72,14 @@ impl Actor for ClusterActor {
                 drop(reply.send(state.shut_down(how).await));
                 myself.stop(None);
             }
-            ClusterMessage::Evicted if state.rejoins() => state.rejoin(myself),
-            ClusterMessage::Rejoined => state.rejoined().await,
-            ClusterMessage::Evicted | ClusterMessage::PartFailed => {
-                drop(state.shut_down(Shutdown::immediate()).await);
-                myself.stop(None);
-            }
+            ClusterMessage::Internal(Internal(news)) => match news {
+                News::Evicted if state.rejoins() => state.rejoin(myself),
+                News::Rejoined => state.rejoined().await,
+                News::Evicted | News::PartFailed => {
+                    drop(state.shut_down(Shutdown::immediate()).await);
+                    myself.stop(None);
+                }
+            },
         }
         Ok(())
     }
@@ -94,7 +99,7 @@ impl Actor for ClusterActor {
         if let (SupervisionEvent::ActorFailed(cell, error), Life::Running(started)) = (event, &state.life) {
             let part = started.part(&cell).unwrap_or("unknown").into();
             started.node.events.publish(ClusterEvent::PartFailed { part, reason: error.to_string() });
-            drop(myself.cast(ClusterMessage::PartFailed));
+            drop(myself.cast(ClusterMessage::PART_FAILED));
         }
         Ok(())
     }
@@ -117,7 +122,7 @@ impl ClusterState {
                 let old = Arc::clone(&started.node);
                 let next = tokio::spawn(async move {
                     let next = started.rejoin(myself.clone()).await;
-                    drop(myself.cast(ClusterMessage::Rejoined));
+                    drop(myself.cast(ClusterMessage::REJOINED));
                     Box::new(next)
                 });
                 Life::Rejoining(next, old)
@@ -145,27 +150,42 @@ impl ClusterState {
     }
 
     /// Once; afterwards there is nothing left to shut down.
-    async fn shut_down(&mut self, how: Shutdown) -> Result<(), crate::ShutdownError> {
-        let mut started = match std::mem::replace(&mut self.life, Life::Over) {
-            Life::Running(started) => started,
-            Life::Rejoining(next, old) => {
+    async fn shut_down(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
+        let started = match std::mem::replace(&mut self.life, Life::Over) {
+            Life::Running(started) => Some(started),
+            Life::Rejoining(next, _) => {
                 next.abort();
-                match next.await {
-                    Ok(started) => started,
-                    // What it had started ends with it.
-                    Err(_) => {
-                        old.events.publish_last(ClusterEvent::Shutdown);
-                        return Ok(());
-                    }
-                }
+                // Aborted, what it had started ends with it.
+                next.await.ok()
             }
             Life::Over => return Ok(()),
         };
-        let result = started.stop(how).await;
-        started.node.events.publish_last(match &result {
+        let result = match started {
+            Some(mut started) => started.stop(how).await,
+            None => Ok(()),
+        };
+        self.over(result.clone());
+        result
+    }
+
+    /// Notes how the node has ended, and tells it. Only the first time counts.
+    fn over(&self, how: Result<(), ShutdownError>) {
+        let last = match &how {
             Ok(()) => ClusterEvent::Shutdown,
             Err(error) => ClusterEvent::ShutdownFailed { reason: error.to_string() },
-        });
-        result
+        };
+        if self.end.set(how).is_ok() {
+            self.events.publish_last(last);
+        }
+    }
+}
+
+impl Drop for ClusterState {
+    /// Killed, or after a panic, the actor had no chance to shut down.
+    fn drop(&mut self) {
+        self.over(Err(ShutdownError::Aborted));
+        if let Life::Rejoining(next, _) = &self.life {
+            next.abort();
+        }
     }
 }

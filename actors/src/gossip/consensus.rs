@@ -43,8 +43,11 @@ impl Drop for RunningCheck {
 #[non_exhaustive]
 pub enum ConsensusError {
     /// The members did not agree in time; waiting on may help.
-    #[error("no consensus within {0:?}")]
-    DeadlineExceeded(Duration),
+    #[error("no consensus within {after:?}")]
+    DeadlineExceeded {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// All hold the same value, and it is not of the expected type. The fault of those who wrote it, or of the reader.
     #[error("the members agree on a value of another type")]
     Unreadable,
@@ -89,7 +92,7 @@ impl<T> ConsensusHandle<T> {
             return Err(ConsensusError::NotRunning);
         }
         let agreed = tokio::time::timeout(deadline, standing.wait_for(|standing| standing.values.is_some())).await;
-        let agreed = agreed.map_err(|_| ConsensusError::DeadlineExceeded(deadline))?;
+        let agreed = agreed.map_err(|_| ConsensusError::DeadlineExceeded { after: deadline })?;
         let agreed = agreed.map_err(|_| ConsensusError::NotRunning)?;
         self.read(&agreed).ok_or(ConsensusError::Unreadable)
     }

@@ -10,10 +10,11 @@ use gristmill_messages::cluster::{ActorStatistics, MemberHeartbeat};
 /// [`Timing::heartbeat_refresh`](crate::Timing::heartbeat_refresh) when it does not. Whether a member lives is not read
 /// from it but from its [status](crate::ClusterContext::members).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// How many grains of each kind it runs; kinds of which it runs none may be missing.
     pub grains: BTreeMap<KindName, u64>,
-    /// When it came here, on this node's clock.
+    /// When it came here, on [this node's clock](crate::ClusterContext::now).
     pub heard_at: Timestamp,
 }
 

@@ -1,11 +1,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_util::Stream;
 use gristmill_core::gossip::GossipValue;
 use gristmill_messages::MemberId;
 use prost::{Message, Name};
 use tokio::sync::broadcast;
+use tokio_util::sync::ReusableBoxFuture;
+
+use crate::event::{Received, receive};
 
 /// A change of one key, not read yet.
 #[derive(Debug, Clone)]
@@ -53,40 +59,50 @@ pub enum GossipUpdate<M> {
 pub struct GossipUpdates<M> {
     /// What was there when it began.
     first: VecDeque<Update>,
-    receiver: broadcast::Receiver<Update>,
+    next: ReusableBoxFuture<'static, Received<Update>>,
     message: PhantomData<fn() -> M>,
 }
 
 impl<M> fmt::Debug for GossipUpdates<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GossipUpdates")
-            .field("waiting", &(self.first.len() + self.receiver.len()))
-            .finish_non_exhaustive()
+        f.debug_struct("GossipUpdates").field("first", &self.first.len()).finish_non_exhaustive()
     }
 }
 
 impl<M: Message + Name + Default> GossipUpdates<M> {
     pub(super) fn new((first, receiver): Begun) -> Self {
         let first = first.into_iter().map(|(member, value)| Update { member, value: Some(value) }).collect();
-        Self { first, receiver, message: PhantomData }
+        Self { first, next: ReusableBoxFuture::new(receive(receiver)), message: PhantomData }
     }
 
     /// The next update; none when the node has stopped. Cancel safe: an update is lost only to
     /// [`GossipUpdate::Missed`].
     pub async fn next(&mut self) -> Option<GossipUpdate<M>> {
-        let update = match self.first.pop_front() {
-            Some(update) => update,
-            None => match self.receiver.recv().await {
-                Ok(update) => update,
-                Err(broadcast::error::RecvError::Lagged(updates)) => return Some(GossipUpdate::Missed(updates)),
-                Err(broadcast::error::RecvError::Closed) => return None,
-            },
-        };
-        let Update { member, value } = update;
-        let Some(value) = value else { return Some(GossipUpdate::Removed { member }) };
-        Some(match value.decode::<M>() {
-            Some(Ok(value)) => GossipUpdate::Set { member, value },
-            Some(Err(_)) | None => GossipUpdate::Unreadable { member, type_name: value.type_name },
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<M: Message + Name + Default> Stream for GossipUpdates<M> {
+    type Item = GossipUpdate<M>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(update) = self.first.pop_front() {
+            return Poll::Ready(Some(read(update)));
+        }
+        let (received, receiver) = std::task::ready!(self.next.poll(cx));
+        self.next.set(receive(receiver));
+        Poll::Ready(match received {
+            Ok(update) => Some(read(update)),
+            Err(broadcast::error::RecvError::Lagged(updates)) => Some(GossipUpdate::Missed(updates)),
+            Err(broadcast::error::RecvError::Closed) => None,
         })
+    }
+}
+
+fn read<M: Message + Name + Default>(Update { member, value }: Update) -> GossipUpdate<M> {
+    let Some(value) = value else { return GossipUpdate::Removed { member } };
+    match value.decode::<M>() {
+        Some(Ok(value)) => GossipUpdate::Set { member, value },
+        Some(Err(_)) | None => GossipUpdate::Unreadable { member, type_name: value.type_name },
     }
 }

@@ -98,6 +98,7 @@ impl Reply {
     }
 
     /// Answers with an encoded message, given by its full name.
+    #[must_use]
     pub fn encoded(name: impl Into<String>, data: Bytes) -> Self {
         Self { message: MessageName::from(name.into()), data }
     }

@@ -75,11 +75,13 @@ pub struct GrainError {
 
 impl GrainError {
     /// An error without details.
+    #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: BTreeMap::new() }
     }
 
     /// [`ErrorCode::Internal`], with what `cause` says.
+    #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(ErrorCode::Internal, cause.to_string())
     }

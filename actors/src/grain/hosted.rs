@@ -1,12 +1,15 @@
 use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use gristmill_core::placement::DeactivationReason;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_transport::Outcome;
-use ractor::{Actor, ActorRef, ActorRuntime};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 
 use crate::grain::door::{Door, Ended, Refused};
 use crate::grain::kind::KindSettings;
@@ -25,14 +28,17 @@ pub struct HostedCall {
 
 /// The answer that a [`HostedCall`] waits for. May be given later, from any task.
 #[derive(Debug)]
+#[must_use = "dropped, it tells the caller that the outcome is unknown"]
 pub struct Answer(ReplyTo);
 
 impl HostedCall {
     /// Opens the message: `handle` reads it, and gets the [`Answer`] to keep or to use at once.
-    pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> Option<T> {
-        let envelope = self.envelope.take()?;
+    pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> T {
+        let Some(envelope) = self.envelope.take() else {
+            unreachable!("only opening takes the message, and it takes the call too");
+        };
         let Envelope { message, data, traceparent, reply, .. } = envelope;
-        Some(handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply)))
+        handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply))
     }
 }
 
@@ -85,7 +91,9 @@ where
         let _on_the_nodes_runtime = context.cluster.node().runtime.enter();
         let reason = Arc::new(std::sync::Mutex::new(DeactivationReason::Stopped));
         let draining = Arc::new(AtomicBool::new(false));
-        let spawned = ActorRuntime::spawn_instant(None, actor, Arc::clone(&context));
+        let failed = Arc::new(AtomicBool::new(false));
+        let watched = Watched { actor, failed: Arc::clone(&failed) };
+        let spawned = ActorRuntime::spawn_instant(None, watched, Arc::clone(&context));
         let (actor, started) = match spawned {
             Ok(spawned) => spawned,
             // Only a name that is taken fails here, and it has none.
@@ -108,7 +116,10 @@ where
             // An actor that panicked is caught by ractor and ends like any other.
             let _ = running.await;
             draining.store(true, Ordering::Release);
-            let reason = *reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let reason = match failed.load(Ordering::Acquire) {
+                true => DeactivationReason::Panicked,
+                false => *reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            };
             cluster.ended(Ended::Deactivated(context.activation, reason));
         });
         Arc::new(Self {
@@ -156,6 +167,65 @@ where
 
     fn sweep(&self, every: Duration) -> bool {
         self.settings.is_idle(self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1), every)
+    }
+}
+
+/// The actor itself, and a note of whether it failed: ractor tells that to a supervisor, which it has not.
+struct Watched<A> {
+    actor: A,
+    failed: Arc<AtomicBool>,
+}
+
+impl<A: Actor> Watched<A> {
+    async fn watch(
+        &self,
+        turn: impl Future<Output = Result<(), ActorProcessingErr>> + Send,
+    ) -> Result<(), ActorProcessingErr> {
+        let done = AssertUnwindSafe(turn).catch_unwind().await;
+        if !matches!(done, Ok(Ok(()))) {
+            self.failed.store(true, Ordering::Release);
+        }
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl<A: Actor> Actor for Watched<A> {
+    type Msg = A::Msg;
+    type State = A::State;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<A::Msg>,
+        arguments: A::Arguments,
+    ) -> Result<A::State, ActorProcessingErr> {
+        self.actor.pre_start(myself, arguments).await
+    }
+
+    async fn post_start(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.watch(async { self.actor.post_start(myself, state).await }).await
+    }
+
+    async fn post_stop(&self, myself: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        self.watch(async { self.actor.post_stop(myself, state).await }).await
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.watch(async { self.actor.handle(myself, message, state).await }).await
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.watch(async { self.actor.handle_supervisor_evt(myself, event, state).await }).await
     }
 }
 

@@ -16,6 +16,7 @@ const DEFAULT_MAILBOX: usize = 1_000;
 
 /// What happens to an activation whose grain panicked in a turn. The caller is answered in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnPanic {
     /// The activation ends without `on_deactivate`, since its state may be broken; the next message makes a new one.
     #[default]
@@ -57,16 +58,19 @@ impl KindSettings {
 impl Kind {
     /// A kind whose activations are made by `factory`, one call each. Two activations of one identity may overlap on
     /// two members for a while: see [`Grain`].
+    #[must_use]
     pub fn new<G: Grain>(name: impl Into<KindName>, factory: impl Fn() -> G + Send + Sync + 'static) -> Self {
         let make: Arc<dyn Fn() -> G + Send + Sync> = Arc::new(factory);
         Self::opened_by(name.into(), move |settings, context| Cell::new(settings, context, Arc::clone(&make)))
     }
 
     /// A kind whose activations are ractor actors, made by `factory`. Each gets its [`GrainContext`] as arguments, and
-    /// every message as a [`HostedCall`].
+    /// every message as a [`HostedCall`]. One that panics, or returns an error, ends; events say
+    /// [`DeactivationReason::Panicked`](crate::DeactivationReason::Panicked).
     ///
     /// An idle ractor actor takes about 7 KB, an idle [`Grain`] a tenth of that, and grains are activated almost twice
     /// as fast: host an actor to reuse it, not to save work.
+    #[must_use]
     pub fn actor<A>(name: impl Into<KindName>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
         A: ractor::Actor<Arguments = Arc<GrainContext>>,

@@ -110,7 +110,7 @@ async fn a_call_that_expired_or_was_dropped_leaves_nothing_pending() {
 
         let short = Duration::from_millis(50);
         let expired = grain.clone().deadline(short).request::<_, ()>(()).await;
-        assert_eq!(expired, Err(RequestError::DeadlineExceeded(short)));
+        assert_eq!(expired, Err(RequestError::DeadlineExceeded { after: short }));
         assert_eq!(pair.pending(), 0);
 
         // The owner has heard all of that when it answers this, which comes after it on the same connection.

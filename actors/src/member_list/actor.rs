@@ -249,8 +249,7 @@ impl MemberListState {
         metrics.refuted_suspicions.set(stats.refuted);
         metrics.table_comparisons.set(stats.comparisons);
         metrics.local_health.set(stats.health.into());
-        let round_trip = stats.round_trip.unwrap_or_default().as_micros();
-        metrics.probe_round_trip_micros.set(u64::try_from(round_trip).unwrap_or(u64::MAX));
+        metrics.probe_round_trip.set(stats.round_trip.unwrap_or_default());
     }
 
     fn perform(&mut self, myself: &ActorRef<MemberListMessage>, effect: Effect) {
@@ -303,7 +302,6 @@ impl MemberListState {
                 true
             }
             Event::Quarantined { member, reason, observed_at, .. } => {
-                let reason = reason.to_string();
                 node.events.publish(ClusterEvent::MemberQuarantined { member, reason, observed_at });
                 true
             }
@@ -337,7 +335,6 @@ impl MemberListState {
                 false
             }
             Event::TransitionRefused { member, from, to, reason } => {
-                let reason = format!("{reason:?}");
                 node.events.publish(ClusterEvent::TransitionRefused { member, from, to, reason });
                 false
             }

@@ -67,7 +67,7 @@ impl MemberListState {
         self.node.fence();
         self.node.events.publish(ClusterEvent::Fenced { member: self.node.me.id });
         if let Some(parts) = self.node.parts() {
-            drop(parts.root.cast(ClusterMessage::Evicted));
+            drop(parts.root.cast(ClusterMessage::EVICTED));
         }
     }
 }

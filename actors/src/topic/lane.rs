@@ -102,7 +102,7 @@ async fn to_grain(
         let data = Bytes::clone(&envelope.message_data);
         match grain.request_encoded(name.cloned().unwrap_or_default(), data).await {
             Ok(_) => {}
-            Err(RequestError::DeadlineExceeded(_)) => return DeliveryStatus::Timeout,
+            Err(RequestError::DeadlineExceeded { .. }) => return DeliveryStatus::Timeout,
             Err(_) => return DeliveryStatus::Failed,
         }
     }

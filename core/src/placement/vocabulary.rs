@@ -103,7 +103,7 @@ pub enum DeactivationReason {
     OwnershipMoved,
     /// Its node is leaving.
     ShuttingDown,
-    /// A turn panicked and the kind's policy is to end the activation.
+    /// A turn panicked and the kind's policy is to end the activation, or the actor behind it has failed.
     Panicked,
     /// It did not activate or did not drain within its time.
     Unresponsive,

@@ -19,7 +19,7 @@ fn deliver(publication: u64, subscriber: Subscriber) -> Effect {
 }
 
 fn published(request: u64, accepted: u32, delivered: u32, failed: Vec<(Subscriber, DeliveryStatus)>) -> Effect {
-    Effect::Answer { request: id(request), answer: Answer::Published(Receipt { accepted, delivered, failed }) }
+    Effect::Answer { request: id(request), answer: Answer::Published(PublishReceipt { accepted, delivered, failed }) }
 }
 
 struct Room {

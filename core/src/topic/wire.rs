@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use gristmill_messages::cluster::subscriber_identity::Identity;
 use gristmill_messages::{InvalidId, cluster};
 
-use super::{DeliveryStatus, Receipt, Subscriber};
+use super::{DeliveryStatus, PublishReceipt, Subscriber};
 
 impl From<&Subscriber> for cluster::SubscriberIdentity {
     fn from(subscriber: &Subscriber) -> Self {
@@ -56,9 +56,9 @@ impl From<cluster::DeliveryStatus> for DeliveryStatus {
     }
 }
 
-impl From<&Receipt> for cluster::PublishResponse {
+impl From<&PublishReceipt> for cluster::PublishResponse {
     /// A receipt is a publication that went through, whoever did not get it.
-    fn from(receipt: &Receipt) -> Self {
+    fn from(receipt: &PublishReceipt) -> Self {
         let report = |(subscriber, status): &(Subscriber, DeliveryStatus)| cluster::SubscriberDeliveryReport {
             subscriber: Some(subscriber.into()),
             status: cluster::DeliveryStatus::from(*status).into(),
@@ -72,7 +72,7 @@ impl From<&Receipt> for cluster::PublishResponse {
     }
 }
 
-impl TryFrom<cluster::PublishResponse> for Receipt {
+impl TryFrom<cluster::PublishResponse> for PublishReceipt {
     type Error = InvalidId;
 
     /// A status that this release does not know is [`DeliveryStatus::Failed`].
@@ -100,9 +100,9 @@ mod tests {
             let statuses = [DeliveryStatus::NoLongerReachable, DeliveryStatus::Timeout, DeliveryStatus::Failed, last];
             statuses.map(|status| [(member.clone(), status), (grain.clone(), status)]).concat()
         };
-        let receipt = Receipt { accepted: 9, delivered: 1, failed: failed(DeliveryStatus::Overloaded) };
-        let received = Receipt::try_from(cluster::PublishResponse::from(&receipt));
-        assert_eq!(received, Ok(Receipt { failed: failed(DeliveryStatus::Failed), ..receipt }));
+        let receipt = PublishReceipt { accepted: 9, delivered: 1, failed: failed(DeliveryStatus::Overloaded) };
+        let received = PublishReceipt::try_from(cluster::PublishResponse::from(&receipt));
+        assert_eq!(received, Ok(PublishReceipt { failed: failed(DeliveryStatus::Failed), ..receipt }));
     }
 
     #[test]

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
 
-use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, Side, TopologyHash};
+use gristmill::downing::Side;
+use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, TopologyHash};
 
 /// Something that one node has seen, or that a caller on it has.
 ///

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
-    Buckets, Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, Record, Stage, TimerEpoch,
+    Config, ContactFailure, Event, Input, JoinAnswer, Membership, Message, Phase, Record, Stage, TimerEpoch,
 };
 use gristmill_core::topology::{self, Topology};
 use gristmill_core::{Address, KindName, Member, MemberStatus, RequestId, Timestamp};

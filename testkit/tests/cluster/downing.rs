@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use gristmill::downing::{Cause, Side, Strategy};
 use gristmill::{
-    Cause, ClusterConfigBuilder, ClusterEvent, ClusterIdentity, Downing, MemberId, OnEviction, RequestError, Side,
-    Strategy, Timing, TopologyUpdated,
+    ClusterConfigBuilder, ClusterEvent, ClusterIdentity, Downing, MemberId, OnEviction, RequestError, Timing,
+    TopologyUpdated,
 };
 use gristmill_testkit::{Probe, Said, Say, TestCluster, TestNode};
 

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use gristmill::{ClusterEvent, ErrorCode, RequestError};
+use gristmill::{ClusterEvent, ErrorCode, RequestError, Undelivered, Unresolved};
 use gristmill_testkit::{Add, Fail, Forward, Panic, Probe, Said, Say, Stop, TestCluster, Total, Wait};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -79,8 +79,8 @@ async fn a_call_to_a_mailbox_that_stays_full_surely_did_not_run() {
         let mut surely_did_not_run = false;
         for _ in 0..10 {
             match short.request::<_, Said>(Say::new("")).await.unwrap_err() {
-                RequestError::Overloaded(_) | RequestError::NotDelivered { .. } => surely_did_not_run = true,
-                RequestError::DeadlineExceeded(_) if owner == 1 => continue,
+                RequestError::Overloaded { .. } | RequestError::NotDelivered { .. } => surely_did_not_run = true,
+                RequestError::DeadlineExceeded { .. } if owner == 1 => continue,
                 other => panic!("{other:?}"),
             }
             break;
@@ -108,7 +108,7 @@ async fn a_call_whose_deadline_passes_or_whose_caller_goes_never_begins_to_run()
         cluster.eventually("it runs", |_| probe.waiting(&identity) == 1).await;
         let short = Duration::from_millis(50);
         let error = grain.clone().deadline(short).request::<_, Said>(Say::new("late")).await.unwrap_err();
-        assert_eq!(error, RequestError::DeadlineExceeded(short), "it waits in the mailbox: it may have run");
+        assert_eq!(error, RequestError::DeadlineExceeded { after: short }, "it waits in the mailbox: it may have run");
         let gone = call();
         tokio::task::yield_now().await;
         gone.abort();
@@ -141,7 +141,10 @@ async fn an_identity_that_cannot_be_resolved_says_why_and_is_counted() {
             let before = context.metrics().unwrap();
             let identity = cluster.owned_by(owner, kind).next().unwrap();
             match context.request::<_, Said>(identity, Say::new("")).await.unwrap_err() {
-                RequestError::NotDelivered { reason, attempts: 1 } => assert!(reason.contains(why), "{reason}"),
+                RequestError::NotDelivered {
+                    reason: Undelivered::Unresolved(Unresolved::ActivationFailed(failure)),
+                    attempts: 1,
+                } => assert!(failure.contains(why), "{failure}"),
                 other => panic!("{other:?}"),
             }
             let after = context.metrics().unwrap();

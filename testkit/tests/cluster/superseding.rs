@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gristmill::{
-    Address, ClusterConfigBuilder, ClusterEvent, MemberId, MemoryHost, MemoryNetwork, Network, Secret, Timing,
-    TransportConfig,
+    Address, ClusterConfigBuilder, ClusterEvent, MemberId, MemoryHost, MemoryNetwork, Network, QuarantineReason,
+    Secret, Timing, TransportConfig,
 };
 use gristmill_messages::remote::frame::MessageType;
 use gristmill_testkit::{TestCluster, TestNode};
@@ -27,7 +27,7 @@ fn builder() -> gristmill_testkit::TestClusterBuilder {
 }
 
 /// Why a node has put a member into quarantine.
-fn quarantined(node: &TestNode, of: MemberId) -> Option<String> {
+fn quarantined(node: &TestNode, of: MemberId) -> Option<QuarantineReason> {
     node.events().into_iter().find_map(|event| match event {
         ClusterEvent::MemberQuarantined { member, reason, .. } if member.id == of => Some(reason),
         _ => None,
@@ -75,7 +75,7 @@ async fn who_was_connected_to_a_process_notices_its_successor_before_that_one_jo
     cluster.crash(2).await;
     let (_successor, _) = listen(cluster.network(), &host, address.as_str(), address.clone(), b"mellon").await;
     cluster.heal();
-    let superseded = format!("{SUCCESSOR} runs at its address");
+    let superseded = QuarantineReason::Superseded { by: SUCCESSOR };
     for node in [0, 1] {
         cluster.eventually("it is known to be gone", |c| quarantined(c.member(node), old).is_some()).await;
     }

@@ -1,19 +1,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gristmill::{ClusterContext, DeliveryStatus, Receipt, Subscription};
+use gristmill::{ClusterContext, DeliveryStatus, PublishReceipt, RequestError, Subscription};
 use gristmill_testkit::{Probe, Say, TestCluster};
 
 async fn next(room: &mut Subscription<Say>) -> String {
     room.next().await.unwrap().unwrap().text
 }
 
-async fn publish(context: &ClusterContext, topic: &str, text: &str) -> Receipt {
+async fn publish(context: &ClusterContext, topic: &str, text: &str) -> PublishReceipt {
     context.publish(topic, Say::new(text)).await.unwrap()
 }
 
-fn delivered(count: u32) -> Receipt {
-    Receipt { accepted: count, delivered: count, failed: Vec::new() }
+fn delivered(count: u32) -> PublishReceipt {
+    PublishReceipt { accepted: count, delivered: count, failed: Vec::new() }
 }
 
 // proves PS-1, CX-4.2
@@ -48,6 +48,20 @@ async fn that_there_is_no_subscriber_is_a_result() {
     assert_eq!(publish(cluster.member(0).context(), "empty", "").await, delivered(0));
     let none: [Say; 0] = [];
     assert_eq!(cluster.member(1).context().publish_batch("empty", none).await.unwrap(), delivered(0));
+}
+
+#[tokio::test]
+async fn a_batch_that_fits_into_no_stream_is_refused_and_the_longest_that_fits_is_delivered() {
+    let cluster = TestCluster::builder().members(2).start().await;
+    let context = cluster.member(0).context();
+    let mut room = cluster.member(1).context().subscribe::<Say>("room").await.unwrap();
+    let batch = |messages: usize| (0..messages).map(|number| Say::new(number.to_string()));
+    let refused = context.publish_batch("room", batch(1_025)).await.unwrap_err();
+    assert_eq!(refused, RequestError::BatchTooLong { messages: 1_025, limit: 1_024 });
+    assert_eq!(context.publish_batch("room", batch(1_024)).await.unwrap(), delivered(1));
+    for number in 0..1_024 {
+        assert_eq!(next(&mut room).await, number.to_string());
+    }
 }
 
 // proves PS-1

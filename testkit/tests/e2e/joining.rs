@@ -34,7 +34,7 @@ fn a_node_joins_by_its_seed_and_each_calls_grains_of_the_other() {
 fn a_kind_that_nobody_hosts_is_told_at_once() {
     let node = Node::start("node", &["--kind", "echo"]);
     let begun = Instant::now();
-    assert_eq!(node.ask("call nowhere x 20000 hello").unwrap_err(), "UnknownKind { kind: \"nowhere\" }");
+    assert_eq!(node.ask("call nowhere x 20000 hello").unwrap_err(), "UnknownKind { kind: KindName(\"nowhere\") }");
     assert!(begun.elapsed() < Duration::from_secs(10), "not after the deadline, but at once");
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use gristmill::{Evidence, MemberStatus, Side};
+use gristmill::downing::Side;
+use gristmill::{Evidence, MemberStatus};
 use gristmill_testkit::Observation;
 
 use crate::on_hosts;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gristmill::{MemberStatus, Side};
+use gristmill::MemberStatus;
+use gristmill::downing::Side;
 use gristmill_testkit::Observation;
 
 use crate::world::{GRAINS, World};
