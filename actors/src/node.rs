@@ -1,5 +1,8 @@
 //! What the parts of one node share: read in place on the way of a request, written by the actor that owns it.
 
+#[cfg(test)]
+pub(crate) mod bench;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
