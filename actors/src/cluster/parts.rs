@@ -207,7 +207,7 @@ impl Started {
             drop(tokio::time::timeout(PATIENCE.min(grace), unsubscribed).await);
             result = result.and(self.end("gossip", GossipMessage::Stop).await);
             let drained = parts.placement.ask(|reply| PlacementMessage::ShutDown { grace, reply });
-            result = result.and(match tokio::time::timeout(grace + PATIENCE, drained).await {
+            result = result.and(match tokio::time::timeout(grace.saturating_add(PATIENCE), drained).await {
                 Ok(Some(0)) => Ok(()),
                 Ok(Some(grains)) => Err(ShutdownError::CutOff { grains }),
                 Ok(None) | Err(_) => Err(ShutdownError::Stuck { part: "placement" }),

@@ -69,6 +69,18 @@ async fn a_node_that_has_stopped_leaves_no_port_no_task_and_no_memory_and_starts
     }
 }
 
+#[tokio::test]
+async fn a_shutdown_may_have_all_the_time_that_can_be_said() {
+    let probe = Probe::new();
+    let (cluster, context) = start(config(&MemoryNetwork::new(), "a").kind(probe.kind("test"))).await;
+    let mut events = context.events();
+    let _: Said = context.request(("test", "a"), Say::new("")).await.unwrap();
+    assert_eq!(cluster.shutdown(Shutdown::graceful(Duration::MAX)).await, Ok(()));
+    assert_eq!(probe.deactivations(("test", "a")).len(), 1, "it said goodbye");
+    let ended = async { while events.next().await.expect("an event") != ClusterEvent::Shutdown {} };
+    tokio::time::timeout(GRACE, ended).await.expect("it did not end in order");
+}
+
 // proves MG-1.2
 #[tokio::test]
 async fn after_its_end_a_node_refuses_everything() {

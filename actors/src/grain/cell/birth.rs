@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::lending::Lent;
 use super::mailbox::drop_quietly;
 use super::{Active, Cell, End, Inner, Life, Order, Task};
 use crate::grain::kind::KindSettings;
@@ -50,9 +51,13 @@ impl<G: Grain> Cell<G> {
         }
         // What it spawns belongs to the node, whichever runtime the caller is on.
         let _on_the_nodes_runtime = self.context.cluster.node().runtime.enter();
-        let Some(mut activation) = self.activation(Life::Lent) else { return false };
+        let Some(activation) = self.activation(Life::Lent) else { return false };
+        let lent = Lent(self);
+        // Moved, so that it is dropped first.
+        let mut activation = activation;
         // Whatever it waits for is told of the real waker when its task polls it again, at once.
         let polled = activation.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        lent.returned();
         let Poll::Ready(activated) = polled else {
             let mut inner = self.lock();
             if inner.stopped {
