@@ -125,6 +125,11 @@ impl Directory {
         self.step(node, Input::ShutDown { grace });
     }
 
+    /// Stops every grain, and starts none any more.
+    pub(crate) fn halt(&self, node: &Arc<Node>) {
+        self.step(node, Input::Halt);
+    }
+
     /// How many grains of each kind live here.
     pub(super) fn counts(&self) -> BTreeMap<KindName, usize> {
         let guard = self.lock();
@@ -185,11 +190,10 @@ impl Inner {
             Effect::Spawn { activation, identity, epoch } => {
                 let context =
                     GrainContext { identity, activation, epoch, cluster: ClusterContext::new(Arc::clone(node)) };
-                match self.open(node, context) {
+                match self.open(context) {
                     Ok(door) => {
                         node.doors.insert(activation, Arc::clone(&door));
-                        // Fenced in between, it was not among those that were stopped.
-                        return Some(if node.is_fenced() { Act::Stop(door) } else { Act::Begin(activation, door) });
+                        return Some(Act::Begin(activation, door));
                     }
                     Err(error) => tell(node, PlacementMessage::Ended(Ended::NotActivated(activation, error))),
                 }
@@ -220,14 +224,11 @@ impl Inner {
         None
     }
 
-    fn open(&self, node: &Node, context: GrainContext) -> Result<Arc<dyn Door>, GrainError> {
+    fn open(&self, context: GrainContext) -> Result<Arc<dyn Door>, GrainError> {
         let name = &context.identity.kind;
         let Some((kind, settings)) = self.kinds.get(name.as_str()) else {
             return Err(GrainError::internal(format!("the kind {name} is in the topology but not on this member")));
         };
-        if node.is_fenced() {
-            return Err(GrainError::internal("the node is fenced"));
-        }
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| kind.open(Arc::clone(settings), context)));
         opened.map_err(|_| GrainError::internal("the factory panicked"))
     }

@@ -26,8 +26,8 @@ struct Lab {
 }
 
 impl Lab {
-    async fn start(kinds: &[&str]) -> Self {
-        let (node, told) = bench::node(kinds.iter().map(|kind| Kind::new(*kind, || Nothing)).collect()).await;
+    async fn with(kinds: Vec<Kind>) -> Self {
+        let (node, told) = bench::node(kinds).await;
         Self { node, told }
     }
 
@@ -72,9 +72,54 @@ fn does(acts: Vec<Act>) {
     acts.into_iter().for_each(Act::perform);
 }
 
+/// Waits for ever, to be activated.
+struct Hangs;
+
+impl Grain for Hangs {
+    async fn on_activate(&mut self, _: &GrainContext) -> Result<(), GrainError> {
+        std::future::pending().await
+    }
+
+    async fn receive(&mut self, _: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+        Reply::empty()
+    }
+}
+
+#[tokio::test]
+async fn who_asks_a_fenced_node_for_a_grain_is_told_to_ask_again() {
+    let mut lab = Lab::with(vec![Kind::new("hangs", || Hangs), Kind::new("test", || Nothing)]).await;
+    does(lab.topology(1, &["hangs", "test"], &[]));
+    let locate = |kind: &str| {
+        let (node, identity) = (Arc::clone(&lab.node), Arc::new(ClusterIdentity::new(kind, "a")));
+        tokio::spawn(async move { node.parts().unwrap().directory.locate(&node, identity).await })
+    };
+    let (waits, node) = (locate("hangs"), Arc::clone(&lab.node));
+    while node.doors.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    node.fence();
+    let late = locate("test");
+    // What the doors report, as the placement would pass it on.
+    let placement = tokio::spawn(async move {
+        while let Some(told) = lab.told.recv().await {
+            if let PlacementMessage::Ended(ended) = told {
+                lab.node.parts().unwrap().directory.ended(&lab.node, ended);
+            }
+        }
+    });
+    for answer in [waits, late] {
+        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("no answer").unwrap();
+        assert_eq!(answer, Some(Err(Refusal::ShuttingDown)));
+    }
+    while !node.doors.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    placement.abort();
+}
+
 #[tokio::test]
 async fn timers_reach_the_placement_in_the_order_in_which_they_were_decided() {
-    let mut lab = Lab::start(&["moves", "stays"]).await;
+    let mut lab = Lab::with(["moves", "stays"].map(|kind| Kind::new(kind, || Nothing)).into()).await;
     does(lab.topology(1, &["moves", "stays"], &[]));
     does(lab.requested("moves"));
     let first = lab.timer().await;
