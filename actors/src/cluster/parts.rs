@@ -214,8 +214,8 @@ impl Started {
             });
             drop(tokio::time::timeout(PATIENCE, parts.member_list.ask(MemberListMessage::Depart)).await);
         }
-        for door in &node.doors {
-            door.stop();
+        if let Some(parts) = node.parts() {
+            parts.directory.halt(&node);
         }
         while let Some((part, cell)) = self.parts.pop() {
             result = result.and(stop(part, &cell).await);
@@ -237,8 +237,8 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         self.node.stops();
-        for door in &self.node.doors {
-            door.stop();
+        if let Some(parts) = self.node.parts() {
+            parts.directory.halt(&self.node);
         }
         for (_, cell) in self.parts.drain(..).rev() {
             cell.stop(None);
