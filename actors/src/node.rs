@@ -1,5 +1,8 @@
 //! What the parts of one node share: read in place on the way of a request, written by the actor that owns it.
 
+#[cfg(test)]
+pub(crate) mod bench;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -126,11 +129,11 @@ impl Node {
     }
 
     /// Stops every grain at its next await and starts none any more: others may be about to run them. What was queued
-    /// is given back, and nobody deactivates.
-    pub(crate) fn fence(&self) {
+    /// is given back, nobody deactivates, and who asks for a grain is told to ask again.
+    pub(crate) fn fence(self: &Arc<Self>) {
         self.fenced.store(true, Ordering::SeqCst);
-        for door in &self.doors {
-            door.stop();
+        if let Some(parts) = self.parts() {
+            parts.directory.halt(self);
         }
         self.pids.clear();
     }

@@ -27,6 +27,7 @@ use crate::error::{RequestError, Undelivered};
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
 use crate::pid_cache::{Pid, PidCacheMessage};
 use crate::remoting::Endpoint;
+use crate::timer::deadline_in;
 
 /// A grain by its name, with the options of calls to it. A cheap clone.
 ///
@@ -360,7 +361,7 @@ struct Deadline {
 
 impl Deadline {
     fn get(&mut self) -> Instant {
-        *self.at.get_or_insert_with(|| Instant::now() + self.timeout)
+        *self.at.get_or_insert_with(|| deadline_in(self.timeout))
     }
 }
 

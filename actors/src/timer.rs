@@ -1,9 +1,18 @@
-//! The timer of a machine: only the one that was set last counts.
+//! Deadlines, and the timer of a machine: only the one that was set last counts.
 
 use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Thirty years. A clock cannot say every sum of a moment and a duration.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The moment that is `timeout` away, which may be as long as anybody likes.
+pub(crate) fn deadline_in(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(FOREVER)
+}
 
 /// Set anew, or dropped, it takes back what was set before: no task sleeps for nobody.
 #[derive(Debug, Default)]

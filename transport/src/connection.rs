@@ -14,7 +14,8 @@
 //! Guarantees
 //! - A call ends: with the peer's [`Outcome`], or with a [`CallError`] that says whether it may have run.
 //! - What one task sends, one after the other, is handed to the peer's [`Handler`] in that order.
-//! - When a call is dropped, or its deadline passes, nothing is left of it here, and the peer is told.
+//! - When a call is dropped, or its deadline passes, nothing is left of it here, and the peer is told, who at once gives its
+//!   place in the window back, even if its handler never lets go of the request.
 //! - Everything queued is bounded. Requests wait for room within their deadline, then they are `Overloaded`. Answers
 //!   never wait; their number is bounded by the peer's window of open calls, and requests beyond it, or beyond the
 //!   bytes that may be queued for a slow reader, are refused as `NotDelivered`, which an honest peer does not meet: it
@@ -248,7 +249,7 @@ impl Connection {
         self.shared.pending.len()
     }
 
-    /// Requests of the peer that wait for this side's answer.
+    /// Requests of the peer that wait for this side's answer; cancelled ones do not.
     #[must_use]
     pub fn open_requests(&self) -> usize {
         self.shared.open.len()
@@ -371,13 +372,17 @@ impl Shared {
     }
 
     pub(crate) fn respond(&self, request_id: u64, outcome: Outcome) {
-        let outcome = match self.open.close(request_id) {
-            // Nobody reads it, but it gives the caller's place in the window back.
-            Some(cancelled) if cancelled => Outcome::unknown("cancelled"),
-            Some(_) => outcome,
-            None => return,
-        };
-        self.push_response(request_id, outcome, Sort::Answer);
+        if self.open.close(request_id) {
+            self.push_response(request_id, outcome, Sort::Answer);
+        }
+    }
+
+    /// The caller waits no more. Nobody reads the answer, but it gives the place in the window back, whatever becomes of the
+    /// request here.
+    fn cancel(&self, request_id: u64) {
+        if self.open.cancel(request_id) {
+            self.push_response(request_id, Outcome::unknown("cancelled"), Sort::Answer);
+        }
     }
 
     fn push_response(&self, request_id: u64, outcome: Outcome, sort: Sort) {

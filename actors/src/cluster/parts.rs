@@ -208,15 +208,15 @@ impl Started {
             drop(tokio::time::timeout(PATIENCE.min(grace), unsubscribed).await);
             result = result.and(self.end("gossip", GossipMessage::Stop).await);
             let drained = parts.placement.ask(|reply| PlacementMessage::ShutDown { grace, reply });
-            result = result.and(match tokio::time::timeout(grace + PATIENCE, drained).await {
+            result = result.and(match tokio::time::timeout(grace.saturating_add(PATIENCE), drained).await {
                 Ok(Some(0)) => Ok(()),
                 Ok(Some(grains)) => Err(ShutdownError::CutOff { grains }),
                 Ok(None) | Err(_) => Err(ShutdownError::Stuck { part: "placement" }),
             });
             drop(tokio::time::timeout(PATIENCE, parts.member_list.ask(MemberListMessage::Depart)).await);
         }
-        for door in &node.doors {
-            door.stop();
+        if let Some(parts) = node.parts() {
+            parts.directory.halt(&node);
         }
         while let Some((part, cell)) = self.parts.pop() {
             result = result.and(stop(part, &cell).await);
@@ -238,8 +238,8 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         self.node.stops();
-        for door in &self.node.doors {
-            door.stop();
+        if let Some(parts) = self.node.parts() {
+            parts.directory.halt(&self.node);
         }
         for (_, cell) in self.parts.drain(..).rev() {
             cell.stop(None);

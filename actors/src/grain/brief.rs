@@ -16,7 +16,8 @@ const LONGEST: u32 = 8 * BRIEF;
 /// One in so many of what a thread runs is measured. A prime, so that of things that take turns each gets its share.
 const SAMPLED: u8 = 31;
 
-/// Calls between grains that may run inside each other in one task, so that a chain of them cannot exhaust its stack.
+/// Calls between grains, and activations, that may run inside each other in one task, so that a chain of them cannot
+/// exhaust its stack.
 const MOST_NESTED: u8 = 8;
 
 /// Whether the turns of a kind, or its activations, are brief and do not wait, as far as samples tell.
@@ -63,7 +64,7 @@ impl Brief {
     }
 }
 
-/// One call that runs inside its caller's task, as long as this lives.
+/// One call or activation that runs inside its caller's task, as long as this lives.
 pub(super) struct Nested(());
 
 thread_local! {

@@ -22,6 +22,11 @@ pub(crate) trait Door: Debug + Send + Sync {
     /// The same, all of it in a task.
     fn begin_apart(self: Arc<Self>) {}
 
+    /// Whether to [deliver](Self::deliver) runs a user's code, which is not to be done under a lock.
+    fn runs_users_code(&self) -> bool {
+        false
+    }
+
     /// Queues a message, or gives it back with the reason.
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused>;
 

@@ -138,6 +138,10 @@ where
     A: Actor<Arguments = Arc<GrainContext>>,
     A::Msg: From<HostedCall>,
 {
+    fn runs_users_code(&self) -> bool {
+        true
+    }
+
     fn deliver(&self, envelope: Envelope) -> Result<(), Refused> {
         if self.draining.load(Ordering::Acquire) {
             return Err(Refused::new(envelope, NotDeliveredReason::Stopping));

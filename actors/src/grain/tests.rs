@@ -1,6 +1,7 @@
 //! Calls between two nodes, and what is left of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gristmill_messages::ClusterIdentity;
@@ -122,4 +123,46 @@ async fn a_call_that_expired_or_was_dropped_leaves_nothing_pending() {
         drop(grains);
         pair.stop().await;
     }
+}
+
+/// Needs, to be activated, the grain with the next number.
+struct Link(Arc<AtomicU64>);
+
+/// In a debug build each costs a look at all activations.
+const LINKS: u64 = 500;
+
+impl Grain for Link {
+    async fn on_activate(&mut self, context: &GrainContext) -> Result<(), GrainError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let next = context.identity().identity.parse::<u64>().map_err(GrainError::internal)? + 1;
+        if next < LINKS {
+            let next = context.cluster().grain(("link", next.to_string())).deadline(LONG);
+            next.notify(()).await.map_err(GrainError::internal)?;
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, _: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+        Reply::empty()
+    }
+}
+
+#[tokio::test]
+async fn activations_that_need_each_other_do_not_exhaust_the_stack() {
+    let activated = Arc::new(AtomicU64::new(0));
+    let links = Arc::clone(&activated);
+    let kind = Kind::new("link", move || Link(Arc::clone(&links)));
+    // Callers activate it themselves.
+    (0..64).for_each(|_| kind.settings().brief_start.record(Duration::ZERO));
+    let network = Arc::new(MemoryNetwork::new().host("a"));
+    let config = ClusterConfig::builder("test").listen("a:7").network(network).timing(Timing::test()).kind(kind);
+    let (cluster, context) = ClusterActor::start_member(config.build().unwrap()).await.unwrap();
+    // On a machine that is busy enough the first ones are given up, but not those behind them.
+    drop(context.grain(("link", "0")).deadline(LONG).notify(()).await);
+    let deadline = Instant::now() + LONG;
+    while activated.load(Ordering::Relaxed) < LINKS {
+        assert!(Instant::now() < deadline, "{activated:?} of {LINKS}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.shutdown(Shutdown::graceful(LONG)).await.unwrap();
 }

@@ -17,6 +17,7 @@ use crate::member_list::publish::publish;
 use crate::member_list::{MemberListMessage, NotFollowed};
 use crate::node::Node;
 use crate::remoting::{ContactError, refuse_unknown};
+use crate::timer::deadline_in;
 
 /// A client's member list: asks one member after the other for the topology, and the provider's addresses while it
 /// knows no member.
@@ -55,7 +56,7 @@ impl Actor for FollowerActor {
             unanswered: false,
             invalid: None,
             joined: None,
-            give_up: Instant::now() + node.config.timing.membership.join_timeout,
+            give_up: deadline_in(node.config.timing.membership.join_timeout),
             node,
         })
     }

@@ -13,7 +13,6 @@ use gristmill_messages::{ClusterIdentity, MemberId};
 use gristmill_transport::Lane;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::delivery::DeliveryMessage;
 use crate::event::ClusterEvent;
@@ -22,6 +21,7 @@ use crate::member_list::Applied;
 use crate::node::Node;
 use crate::pid_cache::Pid;
 use crate::remoting::refuse_unknown;
+use crate::timer::deadline_in;
 use crate::topic;
 
 /// Looks up what the table misses, and keeps the table true.
@@ -226,7 +226,7 @@ async fn ask_owner(node: &Node, owner: &Member, identity: &ClusterIdentity) -> R
     let topology_hash = node.view.load().topology().hash().get();
     let request =
         ActivationRequest { cluster_identity: Some(identity.clone()), request_id: String::new(), topology_hash };
-    let deadline = Instant::now() + node.config.request_timeout;
+    let deadline = deadline_in(node.config.request_timeout);
     let asked = node.remoting.ask(owner, Lane::Control, SystemActor::Placement, &request, deadline).await;
     let response: ActivationResponse = asked.map_err(|error| LookupError::Unreachable(error.to_string()))?;
     let answer = wire::from_response(response).map_err(|error| LookupError::Unreachable(error.to_string()))?;

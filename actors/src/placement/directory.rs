@@ -55,8 +55,6 @@ enum Act {
     Begin(ActivationId, Arc<dyn Door>),
     Drain(Arc<dyn Door>, DeactivationReason),
     Stop(Arc<dyn Door>),
-    /// To the placement actor.
-    Tell(PlacementMessage),
 }
 
 impl Directory {
@@ -90,7 +88,7 @@ impl Directory {
                         self.step(node, Input::Activated { activation });
                     }
                 }
-                other => other.perform(node),
+                other => other.perform(),
             }
         }
         located.await.ok()
@@ -98,13 +96,13 @@ impl Directory {
 
     /// The same for a peer, who is answered.
     pub(super) fn locate_for(&self, node: &Arc<Node>, identity: Arc<ClusterIdentity>, peer: PeerRequest) {
-        self.request(node, identity, Requester::Peer(peer)).into_iter().for_each(|act| act.perform(node));
+        self.request(node, identity, Requester::Peer(peer)).into_iter().for_each(Act::perform);
     }
 
     /// Tells the machine, and does what follows.
     pub(super) fn step(&self, node: &Arc<Node>, input: Input) {
         let acts = self.lock().as_mut().map(|inner| inner.step(node, input)).unwrap_or_default();
-        acts.into_iter().for_each(|act| act.perform(node));
+        acts.into_iter().for_each(Act::perform);
     }
 
     /// What a door reports.
@@ -125,6 +123,11 @@ impl Directory {
             inner.shutdown = Some(reply);
         }
         self.step(node, Input::ShutDown { grace });
+    }
+
+    /// Stops every grain, and starts none any more.
+    pub(crate) fn halt(&self, node: &Arc<Node>) {
+        self.step(node, Input::Halt);
     }
 
     /// How many grains of each kind live here.
@@ -161,16 +164,11 @@ impl Directory {
 }
 
 impl Act {
-    fn perform(self, node: &Arc<Node>) {
+    fn perform(self) {
         match self {
             Self::Begin(_, door) => door.begin_apart(),
             Self::Drain(door, reason) => door.drain(reason),
             Self::Stop(door) => door.stop(),
-            Self::Tell(message) => {
-                if let Some(parts) = node.parts() {
-                    parts.placement.send(message);
-                }
-            }
         }
     }
 }
@@ -192,14 +190,13 @@ impl Inner {
             Effect::Spawn { activation, identity, epoch } => {
                 let context =
                     GrainContext { identity, activation, epoch, cluster: ClusterContext::new(Arc::clone(node)) };
-                return Some(match self.open(node, context) {
+                match self.open(context) {
                     Ok(door) => {
                         node.doors.insert(activation, Arc::clone(&door));
-                        // Fenced in between, it was not among those that were stopped.
-                        if node.is_fenced() { Act::Stop(door) } else { Act::Begin(activation, door) }
+                        return Some(Act::Begin(activation, door));
                     }
-                    Err(error) => Act::Tell(PlacementMessage::Ended(Ended::NotActivated(activation, error))),
-                });
+                    Err(error) => tell(node, PlacementMessage::Ended(Ended::NotActivated(activation, error))),
+                }
             }
             Effect::Answer { request, answer } => {
                 if let Some(requester) = self.waiting.remove(&request) {
@@ -221,19 +218,17 @@ impl Inner {
                 }
                 self.announcer.announce(terminated.to_message(&node.me.address));
             }
-            Effect::SetTimer(timer) => return Some(Act::Tell(PlacementMessage::SetTimer(timer))),
+            // Under the lock: of two timers only the one that was decided last counts, so it has to come last.
+            Effect::SetTimer(timer) => tell(node, PlacementMessage::SetTimer(timer)),
         }
         None
     }
 
-    fn open(&self, node: &Node, context: GrainContext) -> Result<Arc<dyn Door>, GrainError> {
+    fn open(&self, context: GrainContext) -> Result<Arc<dyn Door>, GrainError> {
         let name = &context.identity.kind;
         let Some((kind, settings)) = self.kinds.get(name.as_str()) else {
             return Err(GrainError::internal(format!("the kind {name} is in the topology but not on this member")));
         };
-        if node.is_fenced() {
-            return Err(GrainError::internal("the node is fenced"));
-        }
         let opened = std::panic::catch_unwind(AssertUnwindSafe(|| kind.open(Arc::clone(settings), context)));
         opened.map_err(|_| GrainError::internal("the factory panicked"))
     }
@@ -279,6 +274,13 @@ impl Requester {
     }
 }
 
+/// Tells the placement actor, which is never waited for.
+fn tell(node: &Node, message: PlacementMessage) {
+    if let Some(parts) = node.parts() {
+        parts.placement.send(message);
+    }
+}
+
 fn location(node: &Node, placed: Placed) -> Location {
     Location { member: node.me.id, activation: placed.activation, epoch: placed.epoch }
 }
@@ -288,3 +290,6 @@ impl std::fmt::Debug for Directory {
         f.debug_struct("Directory").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

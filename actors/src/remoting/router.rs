@@ -58,7 +58,16 @@ impl Handler for Router {
                 };
                 let IncomingRequest { message, data, deadline, traceparent, responder, .. } = request;
                 let reply = ReplyTo::remote(responder);
-                if let Err(refused) = door.deliver(Envelope { message, data, deadline, traceparent, reply }) {
+                let envelope = Envelope { message, data, deadline, traceparent, reply };
+                // Cloned only where it must be: all who send to one grain share the count.
+                let delivered = if door.runs_users_code() {
+                    let hosted = Arc::clone(&door);
+                    drop(door);
+                    hosted.deliver(envelope)
+                } else {
+                    door.deliver(envelope)
+                };
+                if let Err(refused) = delivered {
                     refused.answer();
                 }
             }
@@ -141,3 +150,6 @@ impl Admission for Router {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

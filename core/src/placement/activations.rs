@@ -125,6 +125,8 @@ pub enum Input {
         /// How long the grains have.
         grace: Duration,
     },
+    /// The node must not serve any more, from now on: refuse requests, and stop everything.
+    Halt,
     /// A timer of [`Effect::SetTimer`] fired; ignored unless it is the latest.
     TimerFired(TimerEpoch),
 }
@@ -219,6 +221,8 @@ enum Phase {
     /// No topology yet.
     Idle,
     Serving,
+    /// What has not ended was told to stop.
+    Halted,
     ShuttingDown {
         deadline: Timestamp,
     },
@@ -273,6 +277,7 @@ impl Activations {
             Input::Ended { activation, reason } => self.ended(now, activation, reason, out),
             Input::Deactivate { activation, reason } => self.deactivate(now, activation, reason, out),
             Input::ShutDown { grace } => self.shut_down(now, grace, out),
+            Input::Halt => self.halt(out),
             Input::TimerFired(epoch) => {
                 if self.alarm.fired(epoch) {
                     self.wake(now, out);
@@ -327,8 +332,8 @@ impl Activations {
         match self.phase {
             Phase::Idle => self.phase = Phase::Serving,
             Phase::Serving => {}
-            // Everything drains already.
-            Phase::ShuttingDown { .. } | Phase::Stopped => return,
+            // Everything drains already, or stops.
+            Phase::Halted | Phase::ShuttingDown { .. } | Phase::Stopped => return,
         }
         for activation in self.table.lost(&before, &self.rendezvous, self.me) {
             self.drain(now, activation, DeactivationReason::OwnershipMoved, out);
@@ -338,7 +343,7 @@ impl Activations {
     fn request(&mut self, now: Timestamp, request: RequestId, identity: Arc<ClusterIdentity>, out: &mut Out) {
         let refusal = match self.phase {
             Phase::Idle => Some(Refusal::NotStarted),
-            Phase::ShuttingDown { .. } | Phase::Stopped => Some(Refusal::ShuttingDown),
+            Phase::Halted | Phase::ShuttingDown { .. } | Phase::Stopped => Some(Refusal::ShuttingDown),
             Phase::Serving => None,
         };
         let hash = identity.stable_hash();
@@ -456,10 +461,18 @@ impl Activations {
         }
     }
 
-    /// Starts to drain. What drains already goes on with it, but who waits behind it is answered when this node may
-    /// not start the next.
+    /// Starts to drain, unless it drains already.
     fn drain(&mut self, now: Timestamp, activation: ActivationId, reason: DeactivationReason, out: &mut Out) {
-        let Some(slot) = self.table.of_activation_mut(activation) else { return };
+        if self.retire(activation, reason, out) {
+            self.draining.push_back((now + self.config.drain_timeout, activation));
+            out.effect(Effect::Drain { activation, reason });
+        }
+    }
+
+    /// It serves nobody new; says whether it did until now. Who waits behind it is answered when this node may not start the
+    /// next.
+    fn retire(&mut self, activation: ActivationId, reason: DeactivationReason, out: &mut Out) -> bool {
+        let Some(slot) = self.table.of_activation_mut(activation) else { return false };
         let refusal = match reason {
             DeactivationReason::OwnershipMoved => Some(not_owned(&self.rendezvous, &slot.identity.kind, slot.hash)),
             DeactivationReason::ShuttingDown => Some(Refusal::ShuttingDown),
@@ -470,7 +483,7 @@ impl Activations {
                 if let Some(refusal) = refusal {
                     answer(core::mem::take(waiters), &Err(refusal), out);
                 }
-                return;
+                return false;
             }
             State::Activating { waiters } => {
                 let ended = || Refusal::Failed(alloc::format!("it was ended while it activated: {reason}"));
@@ -480,8 +493,17 @@ impl Activations {
             State::Active => true,
         };
         slot.state = State::Draining { waiters: Vec::new(), started };
-        self.draining.push_back((now + self.config.drain_timeout, activation));
-        out.effect(Effect::Drain { activation, reason });
+        true
+    }
+
+    fn halt(&mut self, out: &mut Out) {
+        if matches!(self.phase, Phase::Idle | Phase::Serving) {
+            self.phase = Phase::Halted;
+        }
+        for activation in self.table.activations() {
+            self.retire(activation, DeactivationReason::ShuttingDown, out);
+            out.effect(Effect::Stop { activation });
+        }
     }
 
     fn shut_down(&mut self, now: Timestamp, grace: Duration, out: &mut Out) {
@@ -550,7 +572,7 @@ impl Activations {
         {}
         let shutdown = match self.phase {
             Phase::ShuttingDown { deadline } => Some(deadline),
-            Phase::Idle | Phase::Serving | Phase::Stopped => None,
+            Phase::Idle | Phase::Serving | Phase::Halted | Phase::Stopped => None,
         };
         let fronts = [self.activating.front(), self.draining.front()].into_iter().flatten().map(|(at, _)| *at);
         fronts.chain(shutdown).min()

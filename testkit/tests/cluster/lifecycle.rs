@@ -69,6 +69,48 @@ async fn a_node_that_has_stopped_leaves_no_port_no_task_and_no_memory_and_starts
     }
 }
 
+#[tokio::test]
+async fn a_shutdown_may_have_all_the_time_that_can_be_said() {
+    let probe = Probe::new();
+    let (cluster, context) = start(config(&MemoryNetwork::new(), "a").kind(probe.kind("test"))).await;
+    let mut events = context.events();
+    let _: Said = context.request(("test", "a"), Say::new("")).await.unwrap();
+    assert_eq!(cluster.shutdown(Shutdown::graceful(Duration::MAX)).await, Ok(()));
+    assert_eq!(probe.deactivations(("test", "a")).len(), 1, "it said goodbye");
+    let ended = async { while events.next().await.expect("an event") != ClusterEvent::Shutdown {} };
+    tokio::time::timeout(GRACE, ended).await.expect("it did not end in order");
+}
+
+#[tokio::test]
+async fn a_node_that_goes_at_once_activates_nothing_on_its_way() {
+    const MANY: u64 = 10_000;
+    let probe = Probe::new();
+    let (cluster, context) = start(config(&MemoryNetwork::new(), "a").kind(probe.kind("test"))).await;
+    let activated = {
+        let probe = probe.clone();
+        move || (0..MANY).take_while(|number| probe.activations(("test", number.to_string())) > 0).count()
+    };
+    let hangs = tokio::spawn({
+        let (grain, activated) = (context.grain(("test", "hangs")), activated.clone());
+        async move { (grain.request::<_, Said>(Wait {}).await, activated()) }
+    });
+    eventually("it hangs", || probe.waiting(("test", "hangs")) == 1).await;
+    let calls = tokio::spawn(async move {
+        for number in 0..MANY {
+            if let Err(error) = context.request::<_, Said>(("test", number.to_string()), Say::new("")).await {
+                return error;
+            }
+        }
+        panic!("it is still there");
+    });
+    eventually("grains are activated", || activated() > 10).await;
+    cluster.shutdown(Shutdown::immediate()).await.unwrap();
+    let (outcome, activated_by_then) = hangs.await.unwrap();
+    assert!(matches!(outcome, Err(RequestError::UnknownOutcome { .. })), "{outcome:?}");
+    assert_eq!(calls.await.unwrap(), RequestError::NotRunning);
+    assert_eq!(activated(), activated_by_then, "since its grains were stopped");
+}
+
 // proves MG-1.2
 #[tokio::test]
 async fn after_its_end_a_node_refuses_everything() {

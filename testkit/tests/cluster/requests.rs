@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use gristmill::{ClusterEvent, ErrorCode, RequestError, Undelivered, Unresolved};
+use gristmill::{ClusterConfigBuilder, ClusterEvent, ErrorCode, RequestError, Undelivered, Unresolved};
 use gristmill_testkit::{Add, Fail, Forward, Panic, Probe, Said, Say, Stop, TestCluster, Total, Wait};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -89,6 +89,26 @@ async fn a_call_to_a_mailbox_that_stays_full_surely_did_not_run() {
         probe.release(1);
         running.await.unwrap().unwrap();
         cluster.eventually("the place was taken once", |_| probe.turns(&identity) == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_may_be_as_far_away_as_can_be_said() {
+    let probe = Probe::new();
+    let configure = |builder: ClusterConfigBuilder| builder.request_timeout(Duration::MAX);
+    let cluster = TestCluster::builder().members(2).kind(probe.kind("test")).configure(configure).start().await;
+    for owner in [0, 1] {
+        let identity = cluster.owned_by(owner, "test").next().unwrap();
+        // This node's grain is soon run in its caller's task, until it waits.
+        for _ in 0..2_000 {
+            let _: Said = cluster.member(0).context().request(&identity, Say::new("")).await.unwrap();
+        }
+        let grain = cluster.member(0).context().grain(&identity);
+        let call = tokio::spawn(async move { grain.request::<_, Said>(Wait {}).await });
+        cluster.eventually("it runs", |_| probe.waiting(&identity) == 1).await;
+        probe.release(1);
+        call.await.unwrap().unwrap();
+        cluster.member(0).context().notify(&identity, Say::new("")).await.unwrap();
     }
 }
 

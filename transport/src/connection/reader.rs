@@ -83,7 +83,7 @@ fn dispatch(shared: &Arc<Shared>, decoder: &mut Decoder, handler: &dyn Handler) 
                 let reply = Reply::Answered(response.outcome.into());
                 let _ = shared.pending.complete(CallKey::new(response.request_id), reply);
             }
-            Some(MessageType::CancelRequest(cancel)) => shared.open.cancel(cancel.request_id),
+            Some(MessageType::CancelRequest(cancel)) => shared.cancel(cancel.request_id),
             Some(MessageType::DisconnectRequest(disconnect)) => {
                 break Err(CloseReason::ByPeer(disconnect.reason.chars().take(256).collect()));
             }

@@ -129,21 +129,43 @@ pub(crate) async fn a_dropped_call_leaves_nothing_and_the_peer_learns_of_it(net:
     assert_eq!((to_bob.pending_calls(), to_alice.open_requests()), (1, 1));
     call.abort();
     eventually("the peer knows", || held.responder.is_cancelled()).await;
-    assert_eq!(to_bob.pending_calls(), 0);
+    assert_eq!((to_bob.pending_calls(), to_alice.open_requests()), (0, 0));
     held.responder.respond(Outcome::unknown("nobody hears it"));
-    assert_eq!(to_alice.open_requests(), 0);
     assert_echoes(&to_bob).await;
+}
+
+// proves VA-3.3, for the connection
+pub(crate) async fn calls_that_nobody_waits_for_leave_room_for_others_whatever_becomes_of_them(net: Net) {
+    let bob = Bob::start(&net, TransportConfig { window: 2, ..TransportConfig::test() }).await;
+    let (to_bob, _alice) = bob.dial().await;
+    let to_alice = bob.watch.connected().await;
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let calls = [(); 2].map(|()| {
+            let to_bob = to_bob.clone();
+            tokio::spawn(async move { to_bob.call(request("hold", ""), soon()).await })
+        });
+        kept.extend([bob.watch.held().await, bob.watch.held().await]);
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+        eventually("the peer knows", || kept.iter().all(|held| held.responder.is_cancelled())).await;
+    }
+    assert_echoes(&to_bob).await;
+    kept.into_iter().for_each(|held| held.responder.respond(Outcome::unknown("nobody hears it")));
+    assert_echoes(&to_bob).await;
+    assert_eq!((to_bob.pending_calls(), to_alice.open_requests(), to_alice.stats().refused), (0, 0, 0));
 }
 
 // proves VA-3.3, for the connection
 pub(crate) async fn a_call_that_expires_leaves_nothing_and_says_that_it_was_sent(net: Net) {
     let bob = Bob::start(&net, TransportConfig::test()).await;
     let (to_bob, _alice) = bob.dial().await;
+    let to_alice = bob.watch.connected().await;
     let error = in_time(to_bob.call(request("hold", ""), within(30))).await.unwrap_err();
     assert_eq!(error, CallError::Expired { sent: true });
     assert_eq!(to_bob.pending_calls(), 0);
     let held = bob.watch.held().await;
     eventually("the peer knows", || held.responder.is_cancelled()).await;
+    assert_eq!(to_alice.open_requests(), 0);
     assert!(held.deadline.unwrap() <= within(30));
 }
 

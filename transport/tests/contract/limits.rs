@@ -5,7 +5,7 @@ use gristmill_messages::cluster::GrainResponse;
 use gristmill_messages::remote::frame::MessageType;
 use gristmill_messages::remote::not_delivered::Reason;
 use gristmill_messages::remote::response::Outcome as Wire;
-use gristmill_messages::remote::{ConnectProof, Request, Response, SystemActor};
+use gristmill_messages::remote::{CancelRequest, ConnectProof, Request, Response, SystemActor};
 use gristmill_transport::frame::FrameError;
 use gristmill_transport::*;
 
@@ -144,6 +144,25 @@ pub(crate) async fn a_request_id_in_use_is_answered(net: Net) {
     assert_eq!(refusal(&mut raw).await, (1, Reason::Malformed));
     bob.watch.held().await.responder.respond(Outcome::unknown("the first"));
     assert!(matches!(answer(&mut raw).await.outcome, Some(Wire::UnknownOutcome(_))));
+}
+
+pub(crate) async fn a_cancelled_request_is_answered_at_once_and_only_once(net: Net) {
+    let bob = Bob::start(&net, TransportConfig::test()).await;
+    let mut raw = bob.raw().await;
+    raw.shake_hands().await;
+    raw.send(ask(1, "hold")).await.unwrap();
+    let cancel = || MessageType::CancelRequest(CancelRequest { request_id: 1 });
+    raw.send(cancel()).await.unwrap();
+    let cancelled = answer(&mut raw).await;
+    assert!(cancelled.request_id == 1 && matches!(cancelled.outcome, Some(Wire::UnknownOutcome(_))), "{cancelled:?}");
+    // Its id is in use as long as its handler has it, who would answer another one.
+    raw.send(cancel()).await.unwrap();
+    raw.send(ask(1, "hold")).await.unwrap();
+    assert_eq!(refusal(&mut raw).await, (1, Reason::Malformed));
+    bob.watch.held().await.responder.respond(Outcome::unknown("nobody hears it"));
+    raw.send(ask(1, "echo")).await.unwrap();
+    let echo = answer(&mut raw).await;
+    assert!(echo.request_id == 1 && matches!(echo.outcome, Some(Wire::Response(_))), "{echo:?}");
 }
 
 pub(crate) async fn a_peer_that_stops_reading_loses_its_connection_and_harms_nobody(net: Net) {

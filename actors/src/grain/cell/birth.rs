@@ -9,8 +9,10 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::lending::Lent;
 use super::mailbox::drop_quietly;
 use super::{Active, Cell, End, Inner, Life, Order, Task};
+use crate::grain::brief::Nested;
 use crate::grain::kind::KindSettings;
 use crate::grain::{ErrorCode, Grain, GrainContext, GrainError};
 
@@ -41,18 +43,23 @@ impl<G: Grain> Cell<G> {
         })
     }
 
-    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a
-    /// moment; the rest in a task. Whether it is active.
+    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a moment,
+    /// and too many calls and activations do not run inside each other already; the rest in a task. Whether it is active.
     pub(super) fn begin_here(self: &Arc<Self>) -> bool {
-        if !self.settings.brief_start.holds() {
+        let nested = if self.settings.brief_start.holds() { Nested::enter() } else { None };
+        let Some(_nested) = nested else {
             self.begin_in_task();
             return false;
-        }
+        };
         // What it spawns belongs to the node, whichever runtime the caller is on.
         let _on_the_nodes_runtime = self.context.cluster.node().runtime.enter();
-        let Some(mut activation) = self.activation(Life::Lent) else { return false };
+        let Some(activation) = self.activation(Life::Lent) else { return false };
+        let lent = Lent(self);
+        // Moved, so that it is dropped first.
+        let mut activation = activation;
         // Whatever it waits for is told of the real waker when its task polls it again, at once.
         let polled = activation.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        lent.returned();
         let Poll::Ready(activated) = polled else {
             let mut inner = self.lock();
             if inner.stopped {

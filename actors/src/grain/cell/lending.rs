@@ -44,6 +44,8 @@ impl<G: Grain> Cell<G> {
         reply: &mut dyn FnMut() -> ReplyTo,
     ) -> Option<Outcome> {
         self.is_in_use();
+        // Dropped after the turn.
+        let lent = Lent(self);
         let mut turn: BoxFuture<'static, _> = Box::pin(async move {
             let (outcome, end) = active.turn(&envelope).await;
             (active, outcome, end)
@@ -51,6 +53,7 @@ impl<G: Grain> Cell<G> {
         // Whatever it waits for is told of the real waker when its task polls it again, at once.
         let Poll::Ready((active, outcome, end)) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             let reply = reply();
+            lent.returned();
             let mut inner = self.lock();
             if inner.stopped {
                 drop(inner);
@@ -63,6 +66,7 @@ impl<G: Grain> Cell<G> {
             self.wake(inner);
             return None;
         };
+        lent.returned();
         let mut inner = self.lock();
         let fatal = self.is_fatal(end);
         if inner.stopped || fatal {
@@ -74,5 +78,22 @@ impl<G: Grain> Cell<G> {
             self.wake_for_work(inner);
         }
         Some(outcome)
+    }
+}
+
+/// A grain that a caller has, or makes. Should the caller panic meanwhile the activation ends: nobody else could ever have
+/// the grain again.
+pub(super) struct Lent<'a, G: Grain>(pub(super) &'a Cell<G>);
+
+impl<G: Grain> Lent<'_, G> {
+    /// Whatever becomes of it, the caller sees to that.
+    pub(super) fn returned(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<G: Grain> Drop for Lent<'_, G> {
+    fn drop(&mut self) {
+        self.0.release(End::Cut, true);
     }
 }

@@ -6,21 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{OnceLock, Weak};
 
 use bytes::Bytes;
-use gristmill_core::Member;
-use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MemberId, MessageName, TopologyVersion};
-use gristmill_transport::{Local, LocalPeer, MemoryNetwork, PendingCall, PendingCalls, TransportConfig};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use gristmill_messages::{ActivationEpoch, ActivationId, ClusterIdentity, MessageName, TopologyVersion};
+use gristmill_transport::{PendingCall, PendingCalls};
 use tokio::sync::{Barrier, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::*;
-use crate::event::Events;
+use crate::ClusterContext;
 use crate::grain::{Reply, ReplyTo};
-use crate::inbox::Inbox;
-use crate::node::{Node, Parts, Role};
-use crate::placement::{Directory, PlacementMessage};
-use crate::remoting::{Dialer, Remoting, Router};
-use crate::{ClusterConfig, ClusterContext};
+use crate::node::bench::node;
+use crate::placement::PlacementMessage;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -116,55 +111,6 @@ impl Drop for Script {
     }
 }
 
-/// An actor that passes on whatever it gets.
-struct Sink<M>(mpsc::UnboundedSender<M>);
-
-impl<M: ractor::Message + Sync> Actor for Sink<M> {
-    type Msg = M;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<M>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle(&self, _: ActorRef<M>, message: M, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        drop(self.0.send(message));
-        Ok(())
-    }
-}
-
-async fn sink<M: ractor::Message + Sync>() -> (ActorRef<M>, mpsc::UnboundedReceiver<M>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (Actor::spawn(None, Sink(sender), ()).await.unwrap().0, receiver)
-}
-
-/// A node whose placement is the test.
-async fn node() -> (Arc<Node>, mpsc::UnboundedReceiver<PlacementMessage>) {
-    let id = MemberId::new(1);
-    let network = Arc::new(MemoryNetwork::new().host("a"));
-    let peer = LocalPeer { cluster: "test".into(), member: id, address: None, secret: Default::default() };
-    let dialer = Dialer {
-        network,
-        local: Local::new(peer, TransportConfig::lan()).unwrap(),
-        handler: Arc::new(Router::default()),
-    };
-    let config = ClusterConfig::builder("test").build().unwrap();
-    let node =
-        Arc::new(Node::new(Member::new(id, "a:1", []), Role::Member, config, Remoting::new(dialer), Events::new(16)));
-    let (placement, reports) = sink().await;
-    node.connect(Parts {
-        root: sink().await.0,
-        member_list: Inbox::new(sink().await.0),
-        gossip: Inbox::new(sink().await.0),
-        placement: Inbox::new(placement),
-        directory: Arc::new(Directory::new(&node, Vec::new())),
-        pid_cache: Inbox::new(sink().await.0),
-        delivery: Inbox::new(sink().await.0),
-    });
-    (node, reports)
-}
-
 struct Bench {
     cell: Arc<Cell<Script>>,
     seen: Arc<Seen>,
@@ -184,7 +130,7 @@ impl Bench {
 
     /// A cell whose grain nobody has begun to make.
     async fn unborn(identity: &str, settings: KindSettings) -> Self {
-        let (node, reports) = node().await;
+        let (node, reports) = node(Vec::new()).await;
         let context = GrainContext {
             identity: Arc::new(ClusterIdentity::new("script", identity)),
             activation: ACTIVATION,

@@ -172,8 +172,7 @@ fn one_member_alone_makes_nobody_believe_that_there_is_another() {
 
 #[test]
 fn of_a_newcomer_only_that_is_believed_which_both_say() {
-    let mut node = node();
-    let lies = [record(D, 3, Stage::Removed), record(D, 3, Stage::Leaving), record(D, 3 + STEP, Stage::Up)];
+    let lies = [record(D, 3, Stage::Leaving), record(D, 3 + STEP, Stage::Up)];
     for lie in lies.map(|lie| lie.claimed(Verdict::Suspect, B)) {
         let mut node = self::node();
         node.gossip(10, B, vec![lie.clone()]);

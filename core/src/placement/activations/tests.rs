@@ -438,6 +438,46 @@ fn a_shutdown_gives_up_what_is_left_at_its_deadline() {
 }
 
 #[test]
+fn a_halt_refuses_requests_stops_everything_and_tells_nobody_of_a_failure() {
+    let mut node = Node::alone();
+    let bob = || ClusterIdentity::new(KIND, "bob");
+    let carol = || ClusterIdentity::new(KIND, "carol");
+    for (id, identity) in [(1, alice()), (2, bob()), (3, carol())] {
+        node.asked(id, identity);
+    }
+    node.activated(1);
+    node.activated(2);
+    node.idle(2);
+    node.asked(4, bob());
+    let refused = |id| answer(id, Err(Refusal::ShuttingDown));
+    let stop = |id| Effect::Stop { activation: activation(id) };
+    assert_eq!(node.does(Input::Halt), [stop(1), refused(4), stop(2), refused(3), stop(3)]);
+    assert_eq!(node.asked(5, alice()), [refused(5)]);
+    assert_eq!(node.topology(2, [1]), []);
+    let cut_off = DeactivationReason::Unresponsive;
+    assert_eq!(node.ended(1, cut_off), [announce(1, 1, alice(), cut_off)]);
+    assert_eq!(node.does(Input::ActivationFailed { activation: activation(3), failure: "cut".into() }), []);
+    assert_eq!(node.asked(6, carol()), [refused(6)]);
+    // Nobody has to hurry, but a shutdown still waits for what is left.
+    assert_eq!(node.does(Input::ShutDown { grace: Duration::from_secs(1) }), []);
+    assert!(!node.events.contains(&Event::Drained { abandoned: 0 }));
+    node.ended(2, cut_off);
+    assert_eq!(node.events.last(), Some(&Event::Drained { abandoned: 0 }));
+}
+
+#[test]
+fn a_halt_cuts_a_shutdown_short() {
+    let mut node = Node::alone();
+    node.asked(1, alice());
+    node.activated(1);
+    node.does(Input::ShutDown { grace: Duration::from_secs(1) });
+    assert_eq!(node.does(Input::Halt), [Effect::Stop { activation: activation(1) }]);
+    node.ended(1, DeactivationReason::Unresponsive);
+    assert_eq!(node.events.last(), Some(&Event::Drained { abandoned: 0 }));
+    assert_eq!(node.does(Input::Halt), []);
+}
+
+#[test]
 fn an_empty_node_is_drained_at_once() {
     for mut node in [Node::new(), Node::alone()] {
         assert_eq!(node.all(Input::ShutDown { grace: Duration::from_secs(1) }), []);
@@ -569,12 +609,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn never_two_alive_of_one_identity_and_each_request_is_answered_once(
-        steps in proptest::collection::vec(step(), 1..120), patient in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..120), halts_before in 1_u64..240, patient in any::<bool>(),
     ) {
         let config = Config { max_waiters: 3, max_activations: 5, ..Config::test() };
         let (mut activations, mut world) = (Activations::new(config, ME), World::default());
         let mut drawn = 0_u64;
         for (version, step) in (1..).zip(steps) {
+            if version == halts_before {
+                world.feed(&mut activations, Input::Halt);
+                prop_assert!(world.requests.is_empty(), "{:?} wait for what never comes", world.requests);
+            }
             let input = match step {
                 Step::Topology(members) => {
                     let ids = (0..4_u128).filter(|bit| members >> bit & 1 == 1).map(|bit| bit + 1);

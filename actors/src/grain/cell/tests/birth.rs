@@ -123,6 +123,29 @@ async fn a_brief_activation_that_fails_panics_or_is_stopped_ends_once_and_what_w
     }
 }
 
+struct PanicsLast;
+
+impl Drop for PanicsLast {
+    fn drop(&mut self) {
+        panic!("told to");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_panics_while_it_activates_a_grain_ends_the_activation() {
+    let mut bench = Bench::unborn("a", brief()).await;
+    let (seen, last) = (Arc::clone(&bench.seen), PanicsLast);
+    bench.cell.lock().life = Life::Unborn(Arc::new(move || {
+        let _ = &last;
+        Script(Arc::clone(&seen))
+    }));
+    let waiting = bench.send("b");
+    let begin = || Arc::clone(&bench.cell).begin();
+    assert!(std::panic::catch_unwind(AssertUnwindSafe(begin)).is_err());
+    assert_eq!(refusal(waiting).await, NotDeliveredReason::Stopping);
+    assert!(matches!(bench.ended().await, Ended::NotActivated(ACTIVATION, _)));
+}
+
 #[tokio::test]
 async fn a_brief_activation_that_hangs_is_cut_off() {
     let mut bench = Bench::unborn("hangs", brief()).await;

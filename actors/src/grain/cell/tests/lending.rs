@@ -75,6 +75,18 @@ async fn a_grain_that_is_stopped_or_panics_or_drains_while_it_is_lent_answers_an
     }
 }
 
+#[tokio::test]
+async fn a_caller_that_panics_with_the_grain_in_its_hands_ends_the_activation() {
+    let mut bench = Bench::resting(brief()).await;
+    let (message, data) = (MessageName::from(String::from("wait")), Bytes::new());
+    let envelope = Envelope { message, data, deadline: None, traceparent: None, reply: ReplyTo::nobody() };
+    let call = || bench.cell.call(envelope, &mut || panic!("no way back"));
+    assert!(std::panic::catch_unwind(AssertUnwindSafe(call)).is_err());
+    assert!(is_deactivated(&bench.ended().await, DeactivationReason::Unresponsive));
+    assert!(bench.seen.dropped_in_time.load(Ordering::SeqCst));
+    assert!(matches!(bench.lent("a"), Called::Refused));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lent_turns_and_queued_ones_never_run_at_once_and_none_is_lost() {
     let bench = Arc::new(Bench::resting(brief()).await);
