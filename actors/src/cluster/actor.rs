@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cluster::parts::Started;
 use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, Shutdown};
@@ -20,8 +21,8 @@ pub struct ClusterState {
 #[derive(Debug)]
 enum Life {
     Running(Box<Started>),
-    /// Between two lives, until [`ClusterMessage::Rejoined`].
-    Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
+    /// Between two lives, until [`ClusterMessage::Rejoined`]; dropping the guard ends the attempt.
+    Rejoining(JoinHandle<Option<Box<Started>>>, Arc<Node>, DropGuard),
     Over,
 }
 
@@ -115,12 +116,14 @@ impl ClusterState {
         self.life = match std::mem::replace(&mut self.life, Life::Over) {
             Life::Running(started) if started.node.is_fenced() => {
                 let old = Arc::clone(&started.node);
+                let end = CancellationToken::new();
+                let ended = end.clone();
                 let next = tokio::spawn(async move {
-                    let next = started.rejoin(myself.clone()).await;
+                    let next = started.rejoin(myself.clone(), ended).await;
                     drop(myself.cast(ClusterMessage::Rejoined));
-                    Box::new(next)
+                    next.map(Box::new)
                 });
-                Life::Rejoining(next, old)
+                Life::Rejoining(next, old, end.drop_guard())
             }
             life => life,
         };
@@ -128,13 +131,15 @@ impl ClusterState {
 
     async fn rejoined(&mut self) {
         self.life = match std::mem::replace(&mut self.life, Life::Over) {
-            Life::Rejoining(next, old) => match next.await {
-                Ok(next) => {
+            Life::Rejoining(next, old, _end) => match next.await {
+                Ok(Some(next)) => {
                     old.succeeded_by(&next.node);
                     let (old, new) = (old.me.id, next.node.me.id);
                     next.node.events.publish(ClusterEvent::Rejoined { old, new });
                     Life::Running(next)
                 }
+                // Only a shutdown ends it, which has taken this life.
+                Ok(None) => Life::Over,
                 Err(error) => {
                     tracing::error!(%error, "the node could not be started again");
                     Life::Over
@@ -148,12 +153,12 @@ impl ClusterState {
     async fn shut_down(&mut self, how: Shutdown) -> Result<(), crate::ShutdownError> {
         let mut started = match std::mem::replace(&mut self.life, Life::Over) {
             Life::Running(started) => started,
-            Life::Rejoining(next, old) => {
-                next.abort();
+            Life::Rejoining(next, old, end) => {
+                drop(end);
                 match next.await {
-                    Ok(started) => started,
-                    // What it had started ends with it.
-                    Err(_) => {
+                    // It has just rejoined.
+                    Ok(Some(started)) => started,
+                    Ok(None) | Err(_) => {
                         old.events.publish_last(ClusterEvent::Shutdown);
                         return Ok(());
                     }
