@@ -1,10 +1,14 @@
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use gristmill_transport::{Listener, MemoryHost, MemoryNetwork, Stream};
+use gristmill_transport::{Listener, LocalPeer, MemoryHost, MemoryNetwork, Stream, TransportConfig};
 
 use super::*;
 use crate::{Cluster, ClusterActor, ClusterConfig, ClusterContext, Shutdown, Timing};
+
+const LONG: Duration = Duration::from_secs(30);
 
 /// A host to which the name `svc` is whoever it says.
 #[derive(Debug)]
@@ -38,5 +42,44 @@ async fn who_was_met_behind_a_name_is_known_by_the_address_that_it_tells() {
     assert!(endpoint.is_at(&"a:1".into()), "{endpoint:?}");
     for cluster in [met, joiner] {
         cluster.shutdown(Shutdown::immediate()).await.unwrap();
+    }
+}
+
+/// Panics at every other attempt, and fails at the others.
+#[derive(Debug, Default)]
+struct Broken(AtomicUsize);
+
+impl Network for Broken {
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    fn connect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async {
+            assert!(!self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2), "as it does");
+            Err(io::ErrorKind::NetworkDown.into())
+        })
+    }
+}
+
+fn remoting(network: Arc<dyn Network>) -> Remoting {
+    let local = LocalPeer { cluster: "test".into(), member: MemberId::new(1), address: None, secret: <_>::default() };
+    let local = Local::new(local, TransportConfig::lan()).unwrap();
+    Remoting::new(Dialer { network, local, handler: Arc::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_panics_has_failed_and_is_tried_again() {
+    let network = Arc::new(Broken::default());
+    let remoting = remoting(Arc::clone(&network) as Arc<_>);
+    let endpoint = remoting.endpoint(MemberId::new(2), &"b:1".into());
+    let dials = || network.0.load(Ordering::Relaxed);
+    let deadline = Instant::now() + LONG;
+    let error = endpoint.connection(Lane::Data, deadline).await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    while dials() < 2 {
+        assert!(Instant::now() < deadline, "never dialled again");
+        assert!(endpoint.connection(Lane::Data, deadline).await.is_err());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
