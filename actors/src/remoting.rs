@@ -100,6 +100,13 @@ impl Remoting {
         }
     }
 
+    /// Forgets a client that has no connection any more: one that has come back in the meantime stays.
+    pub(crate) fn client_disconnected(&self, client: MemberId) {
+        if let Some((_, endpoint)) = self.endpoints.remove_if(&client, |_, endpoint| !endpoint.is_connected()) {
+            endpoint.close("the client has disconnected");
+        }
+    }
+
     /// Forgets the peers that have no connection, unless they are to be kept. One that is needed again is made again.
     pub(crate) fn forget_disconnected(&self, keep: impl Fn(MemberId) -> bool) {
         self.endpoints.retain(|peer, endpoint| {

@@ -83,3 +83,23 @@ async fn a_network_that_panics_has_failed_and_is_tried_again() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn a_client_that_is_connected_again_is_not_forgotten_for_the_end_of_a_connection_before() {
+    let network = MemoryNetwork::new();
+    let (member, context) = start(network.host("a"), "a", &[]).await;
+    let config = ClusterConfig::builder("test").network(Arc::new(network.host("c"))).seeds(["a:1"]);
+    let (client, called) = ClusterActor::start_client(config.timing(Timing::test()).build().unwrap()).await.unwrap();
+    let remoting = &context.node().remoting;
+    let is_connected = || remoting.known(called.id()).is_some_and(|endpoint| endpoint.is_connected());
+    assert!(is_connected());
+    remoting.client_disconnected(called.id());
+    assert!(is_connected());
+    client.shutdown(Shutdown::immediate()).await.unwrap();
+    let deadline = Instant::now() + LONG;
+    while remoting.known(called.id()).is_some() {
+        assert!(Instant::now() < deadline, "never forgotten");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    member.shutdown(Shutdown::immediate()).await.unwrap();
+}
