@@ -6,7 +6,7 @@ use core::time::Duration;
 use gristmill_messages::Incarnation;
 
 use super::*;
-use crate::membership::{Config, Effect, Message, Record, Stage};
+use crate::membership::{Config, Effect, Message, Record, Stage, Verdict};
 use crate::{MemberStatus, Outbox, membership};
 
 const ME: MemberId = MemberId::new(1);
@@ -119,6 +119,19 @@ fn who_was_never_dead_after_all_is_not_blocked() {
     node.refresh(at(0));
     node.held = vec![];
     assert_eq!(node.refresh(at(0)), ([vec![ME, B, C], vec![], vec![]], None));
+}
+
+// proves MG-4.1
+#[test]
+fn who_goes_otherwise_than_by_its_own_word_has_died() {
+    let mut node = Node::new(&Config { probe_interval: Duration::from_secs(1000), ..Config::lan() });
+    node.refresh(at(0));
+    node.hears(Record::new(member(B), Incarnation::new(2), Stage::Leaving));
+    // Its quarantine is over where this comes from.
+    node.hears(Record::new(member(C), Incarnation::new(1), Stage::Up).claimed(Verdict::Removed, B));
+    assert_eq!(node.membership.status(C), Some(MemberStatus::Removed));
+    assert_eq!(node.refresh(at(1)).0, [vec![ME], vec![C], vec![C]]);
+    assert_eq!(node.refresh(at(61)).0, [vec![ME], vec![], vec![]]);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gristmill_core::gossip::{Delta, DeltaAck, DeltaId, Effect, Input, Refusal};
-use gristmill_core::{Outbox, RequestId, Timestamp, topology};
+use gristmill_core::membership::Stage;
+use gristmill_core::{Member, Outbox, RequestId, Timestamp, topology};
 use gristmill_messages::MemberId;
 use rand::RngExt;
 
@@ -72,7 +73,12 @@ impl Simulation {
         let me = process.id;
         let members = updated.topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
         let value = topology_value(updated.topology.hash());
-        self.checker.topology_updated(self.now, id, &updated, sharing.topology());
+        let is_there = |member: &&Member| {
+            let mut records = process.node.iter().flat_map(|node| node.machine().records());
+            records.any(|record| record.id() == member.id && record.stage() < Stage::Leaving)
+        };
+        let unsaid = updated.left.iter().find(is_there).map(|member| member.id);
+        self.checker.topology_updated(self.now, id, &updated, unsaid, sharing.topology());
         self.share(id, Input::MembersChanged { members }, None);
         self.share(id, Input::Set { key: topology_key(), value }, None);
     }
