@@ -27,7 +27,7 @@ pub(crate) use self::actor::{DeliveryActor, DeliveryMessage};
 use crate::context::ClusterContext;
 use crate::error::RequestError;
 use crate::grain::DecodeError;
-use crate::inbox::Inbox;
+use crate::node::Node;
 use crate::topic;
 
 /// Messages that may wait for one subscriber of this node; the next one is not delivered, and the receipt says so.
@@ -49,7 +49,8 @@ pub struct Subscription<M> {
     messages: mpsc::Receiver<TopicMessage>,
     topic: String,
     id: u64,
-    cluster: ClusterContext,
+    /// The life in which it was made: the next one has other subscriptions under the same numbers.
+    node: Arc<Node>,
     message: PhantomData<fn() -> M>,
 }
 
@@ -70,7 +71,7 @@ impl<M: Message + Name + Default> Stream for Subscription<M> {
 
 impl<M> Drop for Subscription<M> {
     fn drop(&mut self) {
-        if let Some(parts) = self.cluster.node().parts() {
+        if let Some(parts) = self.node.parts() {
             parts.delivery.send(DeliveryMessage::Unsubscribe { topic: std::mem::take(&mut self.topic), id: self.id });
         }
     }
@@ -91,7 +92,8 @@ fn decode<M: Message + Name + Default>(message: TopicMessage) -> Result<M, Decod
 }
 
 impl ClusterContext {
-    /// Subscribes this node to a topic; returns when the topic knows of it.
+    /// Subscribes this node to a topic; returns when the topic knows of it. If this node's last subscription has just been
+    /// dropped, it waits until the topic has heard of that, or has not in time.
     ///
     /// # Errors
     /// The topic could not be told, see [`RequestError`].
@@ -101,13 +103,15 @@ impl ClusterContext {
     {
         let topic = topic.into();
         let (sender, messages) = mpsc::channel(SUBSCRIBER_BUFFER);
-        let id = self.node().request_id().get();
-        let delivery = self.delivery()?;
-        let added = delivery.ask(|added| DeliveryMessage::Subscribe { topic: topic.clone(), id, sender, added });
-        added.await.ok_or(RequestError::NotRunning)?;
+        let node = self.node();
+        let delivery = node.parts().map(|parts| &parts.delivery).ok_or(RequestError::NotRunning)?;
         // From here on dropping it takes everything back.
-        let subscription = Subscription { messages, topic, id, cluster: self.clone(), message: PhantomData };
-        self.subscribe_as(&subscription.topic, stream_subscriber(self.id())).await?;
+        let subscription =
+            Subscription { messages, topic, id: node.request_id().get(), node: Arc::clone(node), message: PhantomData };
+        let (topic, id) = (subscription.topic.clone(), subscription.id);
+        let added = delivery.ask(|added| DeliveryMessage::Subscribe { topic, id, sender, added });
+        added.await.ok_or(RequestError::NotRunning)?;
+        self.subscribe_as(&subscription.topic, stream_subscriber(node.me.id)).await?;
         Ok(subscription)
     }
 
@@ -189,10 +193,6 @@ impl ClusterContext {
         let _: UnsubscribeResponse = self.grain((topic::KIND, topic)).idempotent().request(request).await?;
         Ok(())
     }
-
-    fn delivery(&self) -> Result<&Inbox<DeliveryMessage>, RequestError> {
-        self.node().parts().map(|parts| &parts.delivery).ok_or(RequestError::NotRunning)
-    }
 }
 
 pub(crate) fn stream_subscriber(node: MemberId) -> SubscriberIdentity {
@@ -202,3 +202,6 @@ pub(crate) fn stream_subscriber(node: MemberId) -> SubscriberIdentity {
 fn grain_subscriber(grain: ClusterIdentity) -> SubscriberIdentity {
     SubscriberIdentity { identity: Some(subscriber_identity::Identity::ClusterIdentity(grain)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ mod publish;
 
 use gristmill_core::membership::{Explanation, Input, TimerEpoch};
 use gristmill_core::topology::WindowEpoch;
-use gristmill_core::{Address, downing, topology};
+use gristmill_core::{Address, alarm, downing, topology};
 use gristmill_messages::{MemberId, TopologyHash};
 use tokio::sync::oneshot;
 
@@ -41,6 +41,8 @@ pub(crate) enum MemberListMessage {
     Timer(TimerEpoch),
     /// A timer of the downing.
     Judge(downing::TimerEpoch),
+    /// A member that was released has been blocked for long enough.
+    Unblock(alarm::TimerEpoch),
     /// Ask the next member for the topology.
     Ask,
     /// A member has answered a client's question for the topology; none when it is what it was.

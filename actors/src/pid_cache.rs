@@ -6,5 +6,5 @@
 mod actor;
 mod table;
 
-pub(crate) use self::actor::{PidCacheActor, PidCacheMessage};
+pub(crate) use self::actor::{PidCacheActor, PidCacheMessage, resolve};
 pub(crate) use self::table::{Pid, PidTable};

@@ -100,6 +100,13 @@ impl Remoting {
         }
     }
 
+    /// Forgets a client that has no connection any more: one that has come back in the meantime stays.
+    pub(crate) fn client_disconnected(&self, client: MemberId) {
+        if let Some((_, endpoint)) = self.endpoints.remove_if(&client, |_, endpoint| !endpoint.is_connected()) {
+            endpoint.close("the client has disconnected");
+        }
+    }
+
     /// Forgets the peers that have no connection, unless they are to be kept. One that is needed again is made again.
     pub(crate) fn forget_disconnected(&self, keep: impl Fn(MemberId) -> bool) {
         self.endpoints.retain(|peer, endpoint| {
@@ -118,7 +125,8 @@ impl Remoting {
         peers.into_iter().for_each(|peer| self.forget(peer, reason));
     }
 
-    /// Asks whoever listens at `address`, on the control connection to it, or on a new one, which becomes the peer's.
+    /// Asks whoever listens at `address`, on the control connection to it, or on a new one, which becomes the peer's if it
+    /// has none.
     pub(crate) async fn contact<Q: Message + Name, A: Message + Name + Default>(
         &self,
         address: &Address,
@@ -133,10 +141,20 @@ impl Remoting {
             None => {
                 let dialed = tokio::time::timeout_at(deadline, self.dialer.dial(address, Lane::Control, None)).await;
                 let connection = dialed.map_err(|_| ContactError::Unreachable("no answer in time".into()))??;
-                let peer = connection.peer().member;
-                self.endpoint(peer, address).adopt(&connection);
-                self.check(peer);
-                Arc::new(connection)
+                let peer = connection.peer();
+                // Behind a name of several hosts it is one of them, who tells its own address.
+                let endpoint = self.endpoint(peer.member, peer.address.as_ref().unwrap_or(address));
+                match endpoint.connected(Lane::Control) {
+                    Some(live) => {
+                        connection.close("there is one already");
+                        live
+                    }
+                    None => {
+                        endpoint.adopt(&connection);
+                        self.check(peer.member);
+                        Arc::new(connection)
+                    }
+                }
             }
         };
         let peer = connection.peer().member;
@@ -215,3 +233,6 @@ pub(crate) enum ContactError {
     #[error("refused: {0}")]
     Refused(String),
 }
+
+#[cfg(test)]
+mod tests;

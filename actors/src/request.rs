@@ -25,7 +25,7 @@ use crate::config::OnEviction;
 use crate::context::ClusterContext;
 use crate::error::{RequestError, Undelivered};
 use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
-use crate::pid_cache::{Pid, PidCacheMessage};
+use crate::pid_cache::{self, Pid};
 use crate::remoting::Endpoint;
 use crate::timer::deadline_in;
 
@@ -304,7 +304,7 @@ impl GrainRef {
                 let pid = |location: Location| node.local_pid(location.activation).ok_or(Unresolved::NotOwner);
                 Some(located.map_err(Unresolved::from).and_then(pid))
             } else {
-                parts.pid_cache.ask(|reply| PidCacheMessage::Resolve { identity, reply }).await
+                pid_cache::resolve(node, identity).await
             }
         };
         match tokio::time::timeout_at(deadline, asked).await {

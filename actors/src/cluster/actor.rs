@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cluster::parts::Started;
 use crate::cluster::{ClusterActor, ClusterArguments, ClusterMessage, End, Internal, News, Shutdown};
@@ -23,8 +24,8 @@ pub struct ClusterState {
 #[derive(Debug)]
 enum Life {
     Running(Box<Started>),
-    /// Between two lives, until [`News::Rejoined`].
-    Rejoining(JoinHandle<Box<Started>>, Arc<Node>),
+    /// Between two lives, until [`News::Rejoined`]; dropping the guard ends the attempt.
+    Rejoining(JoinHandle<Option<Box<Started>>>, Arc<Node>, DropGuard),
     Over,
 }
 
@@ -74,7 +75,12 @@ impl Actor for ClusterActor {
             }
             ClusterMessage::Internal(Internal(news)) => match news {
                 News::Evicted if state.rejoins() => state.rejoin(myself),
-                News::Rejoined => state.rejoined().await,
+                News::Rejoined => {
+                    state.rejoined().await;
+                    if matches!(state.life, Life::Over) {
+                        myself.stop(None);
+                    }
+                }
                 News::Evicted | News::PartFailed => {
                     drop(state.shut_down(Shutdown::immediate()).await);
                     myself.stop(None);
@@ -120,12 +126,14 @@ impl ClusterState {
         self.life = match std::mem::replace(&mut self.life, Life::Over) {
             Life::Running(started) if started.node.is_fenced() => {
                 let old = Arc::clone(&started.node);
+                let end = CancellationToken::new();
+                let ended = end.clone();
+                let told = Told(myself.clone());
                 let next = tokio::spawn(async move {
-                    let next = started.rejoin(myself.clone()).await;
-                    drop(myself.cast(ClusterMessage::REJOINED));
-                    Box::new(next)
+                    let _told = told;
+                    started.rejoin(myself, ended).await.map(Box::new)
                 });
-                Life::Rejoining(next, old)
+                Life::Rejoining(next, old, end.drop_guard())
             }
             life => life,
         };
@@ -133,15 +141,18 @@ impl ClusterState {
 
     async fn rejoined(&mut self) {
         self.life = match std::mem::replace(&mut self.life, Life::Over) {
-            Life::Rejoining(next, old) => match next.await {
-                Ok(next) => {
+            Life::Rejoining(next, old, _end) => match next.await {
+                Ok(Some(next)) => {
                     old.succeeded_by(&next.node);
                     let (old, new) = (old.me.id, next.node.me.id);
                     next.node.events.publish(ClusterEvent::Rejoined { old, new });
                     Life::Running(next)
                 }
+                // Only a shutdown ends it, which has taken this life.
+                Ok(None) => Life::Over,
                 Err(error) => {
                     tracing::error!(%error, "the node could not be started again");
+                    self.over(Err(ShutdownError::Aborted));
                     Life::Over
                 }
             },
@@ -153,10 +164,10 @@ impl ClusterState {
     async fn shut_down(&mut self, how: Shutdown) -> Result<(), ShutdownError> {
         let started = match std::mem::replace(&mut self.life, Life::Over) {
             Life::Running(started) => Some(started),
-            Life::Rejoining(next, _) => {
-                next.abort();
-                // Aborted, what it had started ends with it.
-                next.await.ok()
+            Life::Rejoining(next, _, end) => {
+                drop(end);
+                // Told to end, it has stopped what it had started, unless it has just rejoined.
+                next.await.ok().flatten()
             }
             Life::Over => return Ok(()),
         };
@@ -180,12 +191,18 @@ impl ClusterState {
     }
 }
 
+/// Tells the root that the task that rejoins has ended, also by a panic.
+struct Told(ActorRef<ClusterMessage>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        drop(self.0.cast(ClusterMessage::REJOINED));
+    }
+}
+
 impl Drop for ClusterState {
     /// Killed, or after a panic, the actor had no chance to shut down.
     fn drop(&mut self) {
         self.over(Err(ShutdownError::Aborted));
-        if let Life::Rejoining(next, _) = &self.life {
-            next.abort();
-        }
     }
 }

@@ -8,6 +8,7 @@ use gristmill_transport::{Acceptor, Local, LocalPeer};
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{ClusterMessage, Shutdown};
 use crate::config::ClusterConfig;
@@ -139,7 +140,9 @@ impl Started {
     ///
     /// It joins through everybody it knows, and forms a cluster only with others that were cut off like it: those who
     /// go on may merely be unreachable so far. If by its own decision no side went on, it starts over as at first.
-    pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>) -> Self {
+    ///
+    /// None when it was told to end first: whatever it had started has stopped.
+    pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>, end: CancellationToken) -> Option<Self> {
         let old = Arc::clone(&self.node);
         let config = self.config.clone();
         drop(self.stop(Shutdown::immediate()).await);
@@ -154,7 +157,7 @@ impl Started {
         // The others of a losing side fence too, and must not be joined before.
         let mut pause = membership.probe_interval * 4;
         loop {
-            tokio::time::sleep(pause).await;
+            end.run_until_cancelled(tokio::time::sleep(pause)).await?;
             pause = membership.join_retry_max;
             let mut next = match Self::listen(config.clone(), old.role, &root).await {
                 Ok(next) => next,
@@ -164,9 +167,10 @@ impl Started {
                 }
             };
             next.node.decisions.store(old.decisions.load_full());
-            match next.join_through(&root, &known, cut_off.clone()).await {
-                Ok(()) => return next,
-                Err(error) => tracing::info!(%error, "not rejoined yet"),
+            match end.run_until_cancelled(next.join_through(&root, &known, cut_off.clone())).await {
+                Some(Ok(())) => return Some(next),
+                Some(Err(error)) => tracing::info!(%error, "not rejoined yet"),
+                None => {}
             }
             drop(next.stop(Shutdown::immediate()).await);
         }
@@ -279,11 +283,15 @@ async fn stop(part: &'static str, cell: &ActorCell) -> Result<(), ShutdownError>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use ractor::ActorProcessingErr;
 
     use super::*;
     use crate::cluster::ClusterActor;
+    use crate::config::{OnEviction, Timing};
     use crate::event::ClusterEvent;
+    use crate::provider::{ClusterProvider, Discovery, ProviderFuture};
 
     struct Idle;
 
@@ -363,5 +371,65 @@ mod tests {
         assert!(is_free(address.as_str()).await);
         root.stop(None);
         ended.await.unwrap();
+    }
+
+    /// Finds nobody. Its end takes a moment, and its second life never starts.
+    #[derive(Debug, Default, Clone)]
+    struct Once(Arc<[AtomicUsize; 3]>);
+
+    impl Once {
+        /// How often it was started, began to stop, and has stopped.
+        fn seen(&self) -> [usize; 3] {
+            std::array::from_fn(|at| self.0[at].load(Ordering::SeqCst))
+        }
+    }
+
+    impl ClusterProvider for Once {
+        fn start_member<'a>(&'a self, _: &'a Member, discovery: Discovery) -> ProviderFuture<'a> {
+            self.start_client(discovery)
+        }
+
+        fn start_client(&self, discovery: Discovery) -> ProviderFuture<'_> {
+            Box::pin(async move {
+                if self.0[0].fetch_add(1, Ordering::SeqCst) > 0 {
+                    discovery.closed().await;
+                }
+                discovery.report(vec![]);
+                Ok(())
+            })
+        }
+
+        fn shutdown(&self, _: bool) -> ProviderFuture<'_> {
+            Box::pin(async {
+                self.0[1].fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                self.0[2].fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_shut_down_between_two_lives_has_ended_both_when_that_is_answered() {
+        for lives in [1, 2] {
+            let provider = Once::default();
+            let config = ClusterConfig::builder("parts")
+                .timing(Timing::test())
+                .on_eviction(OnEviction::Rejoin)
+                .provider(provider.clone());
+            let (cluster, context) = ClusterActor::start_member(config.build().unwrap()).await.unwrap();
+            let address = context.address().clone();
+            context.node().fence();
+            cluster.actor().cast(ClusterMessage::EVICTED).unwrap();
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+            while provider.seen()[0] < lives || provider.seen()[1] < 1 {
+                assert!(tokio::time::Instant::now() < deadline, "never rejoins: {:?}", provider.seen());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!is_free(address.as_str()).await, "it listens still, or again");
+            cluster.shutdown(Shutdown::immediate()).await.unwrap();
+            assert!(is_free(address.as_str()).await);
+            assert!(provider.seen()[2] > 0, "nobody has waited for the end of its first life");
+        }
     }
 }

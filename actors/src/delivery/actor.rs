@@ -41,6 +41,8 @@ pub(crate) enum DeliveryMessage {
     TopologyChanged(Applied),
     /// The same for one topic, whose activation has ended.
     RenewTopic(String),
+    /// A topic was told that this node subscribes no longer, or could not be told.
+    Unsubscribed(String),
     /// Take back every subscription.
     Close(oneshot::Sender<()>),
 }
@@ -55,6 +57,9 @@ pub(crate) struct DeliveryState {
     node: Arc<Node>,
     /// By topic; no topic without subscribers.
     subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
+    /// The topics that are being told that this node subscribes no longer, and who waits for the end of that to subscribe
+    /// again: what is said later must not come first.
+    leaving: BTreeMap<String, Vec<oneshot::Sender<()>>>,
     _renewal: Timer,
 }
 
@@ -70,21 +75,29 @@ impl Actor for DeliveryActor {
     ) -> Result<DeliveryState, ActorProcessingErr> {
         let mut renewal = Timer::default();
         renewal.repeat(&myself, topic::RENEWAL, || DeliveryMessage::Renew);
-        Ok(DeliveryState { node, subscribers: BTreeMap::new(), _renewal: renewal })
+        Ok(DeliveryState { node, subscribers: BTreeMap::new(), leaving: BTreeMap::new(), _renewal: renewal })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<DeliveryMessage>,
+        myself: ActorRef<DeliveryMessage>,
         message: DeliveryMessage,
         state: &mut DeliveryState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             DeliveryMessage::Subscribe { topic, id, sender, added } => {
+                match state.leaving.get_mut(&topic) {
+                    Some(waiting) => waiting.push(added),
+                    None => drop(added.send(())),
+                }
                 state.subscribers.entry(topic).or_default().push((id, sender));
-                let _ = added.send(());
             }
-            DeliveryMessage::Unsubscribe { topic, id } => state.unsubscribe(&topic, id),
+            DeliveryMessage::Unsubscribe { topic, id } => state.unsubscribe(&myself, topic, id),
+            DeliveryMessage::Unsubscribed(topic) => {
+                for added in state.leaving.remove(&topic).into_iter().flatten() {
+                    let _ = added.send(());
+                }
+            }
             DeliveryMessage::Deliver(request, reply) => drop(reply.send(state.deliver(request))),
             DeliveryMessage::FromPeer(request) if request.is::<DeliverBatchRequestTransport>() => {
                 match request.decode::<DeliverBatchRequestTransport>() {
@@ -100,13 +113,14 @@ impl Actor for DeliveryActor {
             }
             DeliveryMessage::RenewTopic(topic) => {
                 if state.subscribers.contains_key(&topic) {
-                    state.tell(&topic, true, None);
+                    state.renew_topic(&topic);
                 }
             }
             DeliveryMessage::Close(closed) => {
                 let closed = Arc::new(closed);
                 for topic in std::mem::take(&mut state.subscribers).into_keys() {
-                    state.tell(&topic, false, Some(Arc::clone(&closed)));
+                    let closed = Arc::clone(&closed);
+                    state.tell(&topic, false, move || drop(closed));
                 }
                 // The last of them to be done drops the sender, which ends the wait.
             }
@@ -126,23 +140,35 @@ impl Actor for DeliveryActor {
 
 impl DeliveryState {
     fn renew(&self) {
-        for topic in self.subscribers.keys() {
-            self.tell(topic, true, None);
+        self.subscribers.keys().for_each(|topic| self.renew_topic(topic));
+    }
+
+    /// Who waits to subscribe again does that itself.
+    fn renew_topic(&self, topic: &str) {
+        if !self.leaving.contains_key(topic) {
+            self.tell(topic, true, || {});
         }
     }
 
-    fn unsubscribe(&mut self, topic: &str, id: u64) {
-        let Some(subscribers) = self.subscribers.get_mut(topic) else { return };
+    fn unsubscribe(&mut self, myself: &ActorRef<DeliveryMessage>, topic: String, id: u64) {
+        let Some(subscribers) = self.subscribers.get_mut(&topic) else { return };
         subscribers.retain(|(other, _)| *other != id);
-        if subscribers.is_empty() {
-            self.subscribers.remove(topic);
-            self.tell(topic, false, None);
+        if !subscribers.is_empty() {
+            return;
         }
+        self.subscribers.remove(&topic);
+        // Nobody has subscribed since it is being told.
+        if self.leaving.contains_key(&topic) {
+            return;
+        }
+        self.leaving.insert(topic.clone(), Vec::new());
+        let (myself, left) = (myself.clone(), topic.clone());
+        self.tell(&topic, false, move || drop(myself.cast(DeliveryMessage::Unsubscribed(left))));
     }
 
     /// Tells a topic whether this node subscribes, in a task of its own. A topic that does not hear of an
     /// unsubscription forgets this node by itself.
-    fn tell(&self, topic: &str, subscribes: bool, done: Option<Arc<oneshot::Sender<()>>>) {
+    fn tell(&self, topic: &str, subscribes: bool, done: impl FnOnce() + Send + 'static) {
         let (cluster, topic) = (ClusterContext::new(Arc::clone(&self.node)), topic.to_owned());
         tokio::spawn(async move {
             let subscriber = stream_subscriber(cluster.id());
@@ -154,7 +180,7 @@ impl DeliveryState {
             if let Err(error) = told {
                 tracing::debug!(%topic, subscribes, %error, "a topic was not told");
             }
-            drop(done);
+            done();
         });
     }
 

@@ -8,9 +8,9 @@ use gristmill_core::gossip::{
     Delta, DeltaAck, Effect, Event, Gossip, GossipValue, HEARTBEAT, Input, Refusal, SetRefusal, TOPOLOGY,
 };
 use gristmill_core::{Outbox, RequestId, Timestamp};
-use gristmill_messages::MemberId;
 use gristmill_messages::cluster::{GossipRequest, GossipResponse};
 use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{MemberId, TopologyHash};
 use gristmill_transport::Lane;
 use prost::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -41,6 +41,8 @@ pub(crate) struct GossipState {
     /// When each heartbeat came.
     heard: BTreeMap<MemberId, Timestamp>,
     topology: Check,
+    /// The topology that this node goes by.
+    told: Option<TopologyHash>,
     /// Since when the topology is another one than all agreed on.
     unsettled: Option<Timestamp>,
     reported: Option<Timestamp>,
@@ -69,6 +71,7 @@ impl Actor for GossipActor {
             watchers: Watchers::default(),
             heard: BTreeMap::new(),
             topology: Check::new([TOPOLOGY.into()]),
+            told: None,
             unsettled: None,
             reported: None,
         })
@@ -172,7 +175,10 @@ impl GossipState {
         let me = self.node.me.id;
         let topology = Arc::clone(self.node.view.load().topology());
         let members = topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
-        self.unsettled.get_or_insert_with(|| self.node.clock.now());
+        // Of a topology in which only the blocked are others, all are agreed already.
+        if self.told.replace(topology.hash()) != Some(topology.hash()) {
+            self.unsettled.get_or_insert_with(|| self.node.clock.now());
+        }
         self.feed(myself, Input::MembersChanged { members });
         let told = Input::Set { key: TOPOLOGY.into(), value: topology_value(topology.hash()) };
         let (refused, _) = self.feed(myself, told);

@@ -21,30 +21,39 @@ use crate::grain::{Call, Envelope, GrainContext, GrainError, Reply, ReplyTo};
 /// unknown.
 #[derive(Debug)]
 pub struct HostedCall {
-    envelope: Option<Envelope>,
-    /// One place in the actor's mailbox, given back when the message leaves it.
-    _place: Place,
+    /// None once it is opened.
+    waiting: Option<(Envelope, Mailbox)>,
 }
 
-/// The answer that a [`HostedCall`] waits for. May be given later, from any task.
+/// The answer that a [`HostedCall`] waits for. May be given later, from any task: until then its actor is not idle.
 #[derive(Debug)]
 #[must_use = "dropped, it tells the caller that the outcome is unknown"]
-pub struct Answer(ReplyTo);
+pub struct Answer {
+    reply: ReplyTo,
+    _mailbox: Mailbox,
+}
+
+/// How many messages wait in the mailbox of an actor. The door holds it, and everything that the actor still has to do:
+/// who else holds it is counted anyway.
+type Mailbox = Arc<AtomicUsize>;
 
 impl HostedCall {
     /// Opens the message: `handle` reads it, and gets the [`Answer`] to keep or to use at once.
     pub fn open<T>(mut self, handle: impl FnOnce(Call<'_>, Answer) -> T) -> T {
-        let Some(envelope) = self.envelope.take() else {
+        let Some((envelope, mailbox)) = self.waiting.take() else {
             unreachable!("only opening takes the message, and it takes the call too");
         };
+        mailbox.fetch_sub(1, Ordering::Relaxed);
         let Envelope { message, data, traceparent, reply, .. } = envelope;
-        handle(Call { message: &message, data: &data, traceparent: traceparent.as_deref() }, Answer(reply))
+        let call = Call { message: &message, data: &data, traceparent: traceparent.as_deref() };
+        handle(call, Answer { reply, _mailbox: mailbox })
     }
 }
 
 impl Drop for HostedCall {
     fn drop(&mut self) {
-        if let Some(envelope) = self.envelope.take() {
+        if let Some((envelope, mailbox)) = self.waiting.take() {
+            mailbox.fetch_sub(1, Ordering::Relaxed);
             envelope.reply.not_delivered(NotDeliveredReason::Stopping);
         }
     }
@@ -53,28 +62,19 @@ impl Drop for HostedCall {
 impl Answer {
     /// Answers the caller.
     pub fn send(self, answer: Result<Reply, GrainError>) {
-        self.0.send(match answer {
+        self.reply.send(match answer {
             Ok(reply) => Outcome::Response { message: reply.message, data: reply.data },
             Err(error) => error.into(),
         });
     }
 }
 
-#[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The door of a hosted ractor actor. ractor's mailbox has neither bound nor length: a [`Place`] travels with each
-/// message instead.
+/// The door of a hosted ractor actor. ractor's mailbox has neither bound nor length: what is sent there is counted
+/// instead.
 pub(super) struct HostedDoor<A: Actor> {
     actor: ActorRef<A::Msg>,
     settings: Arc<KindSettings>,
-    queued: Arc<AtomicUsize>,
+    mailbox: Mailbox,
     draining: Arc<AtomicBool>,
     reason: Arc<std::sync::Mutex<DeactivationReason>>,
     idle_sweeps: AtomicU32,
@@ -125,7 +125,7 @@ where
         Arc::new(Self {
             actor,
             settings,
-            queued: Arc::new(AtomicUsize::new(0)),
+            mailbox: Mailbox::default(),
             draining,
             reason,
             idle_sweeps: AtomicU32::new(0),
@@ -146,12 +146,12 @@ where
         if self.draining.load(Ordering::Acquire) {
             return Err(Refused::new(envelope, NotDeliveredReason::Stopping));
         }
-        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.settings.mailbox {
-            self.queued.fetch_sub(1, Ordering::Relaxed);
+        if self.mailbox.fetch_add(1, Ordering::Relaxed) >= self.settings.mailbox {
+            self.mailbox.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::new(envelope, NotDeliveredReason::Overloaded));
         }
         self.idle_sweeps.store(0, Ordering::Relaxed);
-        let call = HostedCall { envelope: Some(envelope), _place: Place(Arc::clone(&self.queued)) };
+        let call = HostedCall { waiting: Some((envelope, Arc::clone(&self.mailbox))) };
         // A message that an ended actor gives back is dropped unopened, which tells its caller.
         drop(self.actor.cast(A::Msg::from(call)));
         Ok(())
@@ -170,6 +170,10 @@ where
     }
 
     fn sweep(&self, every: Duration) -> bool {
+        if Arc::strong_count(&self.mailbox) > 1 {
+            self.idle_sweeps.store(0, Ordering::Relaxed);
+            return false;
+        }
         self.settings.is_idle(self.idle_sweeps.fetch_add(1, Ordering::Relaxed).saturating_add(1), every)
     }
 }
@@ -238,3 +242,6 @@ impl<A: Actor> fmt::Debug for HostedDoor<A> {
         f.debug_struct("HostedDoor").field("actor", &self.actor.get_id()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,9 @@ impl Kind {
     }
 
     /// Deactivates a grain that got no message for this long, give or take a sweep; default 60 s. `None`: never.
+    ///
+    /// An actor is not idle while it holds a [`HostedCall`] that it has not opened, or an [`Answer`](crate::Answer) that it
+    /// has not given. What else it does is not seen: one that works on without either needs a longer time here, or none.
     #[must_use]
     pub fn idle_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_after = idle.into();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use gristmill_messages::ClusterIdentity;
@@ -17,13 +18,23 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Takes one permit for each empty message, and none for a `bool`.
-struct Gated(Arc<Semaphore>);
+/// Takes one permit for each empty message, and none for a `bool`; if it is held, one to be activated.
+struct Gated {
+    gate: Arc<Semaphore>,
+    held: bool,
+}
 
 impl Grain for Gated {
+    async fn on_activate(&mut self, _: &GrainContext) -> Result<(), GrainError> {
+        if self.held {
+            self.gate.acquire().await.map_err(GrainError::internal)?.forget();
+        }
+        Ok(())
+    }
+
     async fn receive(&mut self, call: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
         if !call.is::<bool>() {
-            self.0.acquire().await.map_err(GrainError::internal)?.forget();
+            self.gate.acquire().await.map_err(GrainError::internal)?.forget();
         }
         Reply::empty()
     }
@@ -38,13 +49,17 @@ impl Pair {
     async fn start() -> Self {
         let (network, gate) = (MemoryNetwork::new(), Arc::new(Semaphore::new(0)));
         let start = async |host: &str, seeds: &[&str]| {
-            let gate = Arc::clone(&gate);
+            let kind = |name: &str, held: bool| {
+                let gate = Arc::clone(&gate);
+                Kind::new(name, move || Gated { gate: Arc::clone(&gate), held })
+            };
             let config = ClusterConfig::builder("test")
                 .listen(format!("{host}:7"))
                 .seeds(seeds.iter().copied())
                 .network(Arc::new(network.host(host)))
                 .timing(Timing::test())
-                .kind(Kind::new("gated", move || Gated(Arc::clone(&gate))));
+                .kind(kind("gated", false))
+                .kind(kind("held", true));
             ClusterActor::start_member(config.build().unwrap()).await.unwrap()
         };
         let nodes = [start("a", &[]).await, start("b", &["a:7"]).await];
@@ -69,9 +84,9 @@ impl Pair {
         self.nodes[at].1.node()
     }
 
-    fn owned_by(&self, at: usize) -> impl Iterator<Item = ClusterIdentity> {
+    fn owned_by<'a>(&'a self, at: usize, kind: &'a str) -> impl Iterator<Item = ClusterIdentity> + 'a {
         let owner = self.nodes[at].1.id();
-        let identities = (0..1_000).map(|number| ClusterIdentity::new("gated", number.to_string()));
+        let identities = (0..1_000).map(move |number| ClusterIdentity::new(kind, number.to_string()));
         identities.filter(move |identity| self.caller().owner(identity).unwrap().id == owner)
     }
 
@@ -98,7 +113,7 @@ impl Pair {
 async fn a_call_that_expired_or_was_dropped_leaves_nothing_pending() {
     for owner in [0, 1] {
         let pair = Pair::start().await;
-        let mut grains = pair.owned_by(owner).map(|identity| pair.caller().grain(&identity).deadline(LONG));
+        let mut grains = pair.owned_by(owner, "gated").map(|identity| pair.caller().grain(&identity).deadline(LONG));
         let (grain, other) = (grains.next().unwrap(), grains.next().unwrap());
         let call = || {
             let grain = grain.clone();
@@ -165,4 +180,24 @@ async fn activations_that_need_each_other_do_not_exhaust_the_stack() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     cluster.shutdown(Shutdown::graceful(LONG)).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_that_have_given_up_take_no_place_of_those_who_wait_for_an_activation() {
+    const MOST: usize = 10_000;
+    for owner in [0, 1] {
+        let pair = Pair::start().await;
+        let grain = pair.caller().grain(pair.owned_by(owner, "held").next().unwrap());
+        for _ in 0..MOST {
+            let mut call = Box::pin(grain.request::<_, ()>(true));
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            // A task may do only so much before it yields.
+            tokio::task::yield_now().await;
+        }
+        let short = Duration::from_millis(200);
+        let outcome = grain.clone().deadline(short).request::<_, ()>(true).await;
+        assert!(matches!(outcome, Err(RequestError::NotDelivered { .. })), "{outcome:?}");
+        drop(grain);
+        pair.stop().await;
+    }
 }

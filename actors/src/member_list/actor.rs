@@ -6,7 +6,7 @@ use gristmill_core::downing::{self, Downing};
 use gristmill_core::membership::{
     ContactFailure, Effect, Event, Input, JoinAnswer, Membership, Message, Phase, Record, WireMessage,
 };
-use gristmill_core::topology::{self, Aggregator};
+use gristmill_core::topology::{self, Aggregator, Roster};
 use gristmill_core::{Address, MemberStatus, Outbox, RequestId};
 use gristmill_messages::cluster::TopologyRequest;
 use gristmill_messages::membership as wire;
@@ -37,6 +37,8 @@ pub(crate) struct MemberListState {
     out: Outbox<Effect, Event>,
     pub(super) downing: Downing,
     pub(super) downing_timer: Timer,
+    pub(super) roster: Roster,
+    pub(super) roster_timer: Timer,
     topology: Aggregator,
     topology_out: Outbox<topology::Effect, topology::Event>,
     joins: HashMap<RequestId, PeerRequest, FnvBuildHasher>,
@@ -62,6 +64,8 @@ impl Actor for MemberListActor {
             out: Outbox::new(),
             downing: Downing::new(node.config.downing.clone(), timing.membership.clone(), node.me.id),
             downing_timer: Timer::default(),
+            roster: Roster::new(timing.membership.clone()),
+            roster_timer: Timer::default(),
             topology: Aggregator::new(timing.topology.clone()),
             topology_out: Outbox::new(),
             joins: HashMap::default(),
@@ -101,6 +105,11 @@ impl Actor for MemberListActor {
             MemberListMessage::Window(epoch) => state.aggregate(&myself, topology::Input::Timer(epoch)),
             MemberListMessage::Timer(epoch) => state.step(&myself, Input::Timer(epoch)),
             MemberListMessage::Judge(epoch) => state.judge(&myself, downing::Input::Timer(epoch)),
+            MemberListMessage::Unblock(epoch) => {
+                if state.roster.fired(epoch) {
+                    state.refresh(&myself);
+                }
+            }
             MemberListMessage::FromPeer(request) => state.receive(&myself, request),
             MemberListMessage::Disconnected(peer) => state.reconnect(&myself, peer),
             MemberListMessage::Explain(member, reply) => {

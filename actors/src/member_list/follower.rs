@@ -97,6 +97,7 @@ impl Actor for FollowerActor {
             | MemberListMessage::Membership(_)
             | MemberListMessage::Timer(_)
             | MemberListMessage::Judge(_)
+            | MemberListMessage::Unblock(_)
             | MemberListMessage::Disconnected(_) => {}
         }
         Ok(())

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use gristmill_core::downing::{self, Downing, Effect, Event};
 use gristmill_core::membership::{Input, Phase};
-use gristmill_core::{MemberStatus, Outbox, topology};
+use gristmill_core::{MemberStatus, Outbox};
 use ractor::ActorRef;
 
 use crate::cluster::ClusterMessage;
@@ -49,17 +49,14 @@ impl MemberListState {
         }
     }
 
-    /// Says what the topology is now. The dead keep their keys, and are not blocked, until they are released: calls to
-    /// them fail and are tried again.
+    /// Says what the topology is now.
     pub(super) fn refresh(&mut self, myself: &ActorRef<MemberListMessage>) {
-        let held = self.membership.records().filter(|record| self.downing.holds(record.id()));
-        let held: Vec<_> = held.map(|record| record.member().clone()).collect();
-        let is_held = |id| held.iter().any(|member| member.id == id);
-        let dead = self.membership.dead().into_iter().map(|member| member.id).collect();
-        let blocked = self.membership.blocked().into_iter().map(|quarantine| quarantine.member.id);
-        let blocked = blocked.filter(|id| !is_held(*id)).collect();
-        let active = self.membership.active().into_iter().chain(held).collect();
-        self.aggregate(myself, topology::Input::Changed { active, dead, blocked });
+        let (now, downing) = (self.node.clock.now(), &self.downing);
+        let (input, timer) = self.roster.refresh(now, &self.membership, |member| downing.holds(member));
+        if let Some(timer) = timer {
+            self.roster_timer.set(myself, timer.after, move || MemberListMessage::Unblock(timer.epoch));
+        }
+        self.aggregate(myself, input);
     }
 
     /// This node must not serve any more, from this moment on. The rest is the root's.

@@ -30,8 +30,14 @@ pub(crate) struct PidCacheActor;
 pub(crate) enum PidCacheMessage {
     /// A request found nothing.
     Resolve {
+        request: RequestId,
         identity: Arc<ClusterIdentity>,
         reply: oneshot::Sender<Result<Pid, Unresolved>>,
+    },
+    /// Nobody waits for that any more.
+    Withdraw {
+        request: RequestId,
+        identity: Arc<ClusterIdentity>,
     },
     /// Owners have changed, and who is no member any more owns nothing.
     TopologyChanged(Arc<Rendezvous>, Applied),
@@ -42,6 +48,31 @@ pub(crate) enum PidCacheMessage {
         result: Result<Location, LookupError>,
     },
     FromPeer(PeerRequest),
+}
+
+/// Looks up what the table misses; none when this node has ended. Dropped, it takes no place among those who wait any more.
+pub(crate) async fn resolve(node: &Node, identity: Arc<ClusterIdentity>) -> Option<Result<Pid, Unresolved>> {
+    let request = node.request_id();
+    let mut wait = Wait { node, request, identity: Some(Arc::clone(&identity)) };
+    let asked = node.parts()?.pid_cache.ask(|reply| PidCacheMessage::Resolve { request, identity, reply });
+    let resolved = asked.await;
+    wait.identity = None;
+    resolved
+}
+
+/// A caller of this node; none: it has been answered.
+struct Wait<'a> {
+    node: &'a Node,
+    request: RequestId,
+    identity: Option<Arc<ClusterIdentity>>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let (Some(identity), Some(parts)) = (self.identity.take(), self.node.parts()) {
+            parts.pid_cache.send(PidCacheMessage::Withdraw { request: self.request, identity });
+        }
+    }
 }
 
 impl From<PeerRequest> for PidCacheMessage {
@@ -81,15 +112,19 @@ impl Actor for PidCacheActor {
         state: &mut PidCacheState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            PidCacheMessage::Resolve { identity, reply } => {
+            PidCacheMessage::Resolve { request, identity, reply } => {
                 // It may have been resolved while this message waited.
                 if let Some(pid) = state.node.pids.get(identity.stable_hash(), &identity) {
                     drop(reply.send(Ok(pid)));
                     return Ok(());
                 }
-                let request = state.node.request_id();
                 state.waiting.insert(request, reply);
                 state.step(&myself, Input::Miss { request, identity: ClusterIdentity::clone(&identity) });
+            }
+            PidCacheMessage::Withdraw { request, identity } => {
+                if state.waiting.remove(&request).is_some() {
+                    state.step(&myself, Input::Withdrawn { request, identity: ClusterIdentity::clone(&identity) });
+                }
             }
             PidCacheMessage::TopologyChanged(rendezvous, applied) => {
                 state.topology_changed(&myself, rendezvous);

@@ -74,14 +74,16 @@ impl Directory {
     /// Where the activation of an identity that this node owns is, which starts it if there is none. What is found is
     /// in the table of the PID cache by then, or is about to be. `None` when this node has ended.
     ///
-    /// A new activation begins in the caller's task.
+    /// A new activation begins in the caller's task. Dropped, it takes no place among those who wait any more.
     pub(crate) async fn locate(
         &self,
         node: &Arc<Node>,
         identity: Arc<ClusterIdentity>,
     ) -> Option<Result<Location, Refusal>> {
         let (reply, located) = oneshot::channel();
-        for act in self.request(node, Arc::clone(&identity), Requester::Here(identity, reply)) {
+        let request = node.request_id();
+        let mut wait = Wait { directory: self, node, request, over: false };
+        for act in self.request(node, request, Arc::clone(&identity), Requester::Here(identity, reply)) {
             match act {
                 Act::Begin(activation, door) => {
                     if door.begin() {
@@ -91,12 +93,15 @@ impl Directory {
                 other => other.perform(),
             }
         }
-        located.await.ok()
+        let located = located.await.ok();
+        wait.over = true;
+        located
     }
 
     /// The same for a peer, who is answered.
     pub(super) fn locate_for(&self, node: &Arc<Node>, identity: Arc<ClusterIdentity>, peer: PeerRequest) {
-        self.request(node, identity, Requester::Peer(peer)).into_iter().for_each(Act::perform);
+        let acts = self.request(node, node.request_id(), identity, Requester::Peer(peer));
+        acts.into_iter().for_each(Act::perform);
     }
 
     /// Tells the machine, and does what follows.
@@ -143,8 +148,13 @@ impl Directory {
         drop(inner);
     }
 
-    fn request(&self, node: &Arc<Node>, identity: Arc<ClusterIdentity>, requester: Requester) -> Vec<Act> {
-        let request = node.request_id();
+    fn request(
+        &self,
+        node: &Arc<Node>,
+        request: RequestId,
+        identity: Arc<ClusterIdentity>,
+        requester: Requester,
+    ) -> Vec<Act> {
         let mut guard = self.lock();
         let Some(inner) = &mut *guard else { return Vec::new() };
         inner.waiting.insert(request, requester);
@@ -160,6 +170,30 @@ impl Directory {
             }
         }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A caller of this node that waits.
+struct Wait<'a> {
+    directory: &'a Directory,
+    node: &'a Arc<Node>,
+    request: RequestId,
+    over: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let (node, request) = (self.node, self.request);
+        let acts = self.directory.lock().as_mut().and_then(|inner| match inner.waiting.remove(&request)? {
+            Requester::Here(identity, _) => {
+                Some(inner.step(node, Input::Withdrawn { request, identity: ClusterIdentity::clone(&identity) }))
+            }
+            Requester::Peer(_) => None,
+        });
+        acts.into_iter().flatten().for_each(Act::perform);
     }
 }
 

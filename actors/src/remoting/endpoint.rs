@@ -1,8 +1,10 @@
 use std::error::Error as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use gristmill_core::Address;
 use gristmill_messages::MemberId;
 use gristmill_transport::{Backoff, CallError, ConnectError, Connection, Lane, RefusalKind};
@@ -290,7 +292,12 @@ impl Actor for EndpointActor {
                     let (dialer, address) = (Arc::clone(&state.arguments.dialer), state.arguments.address.clone());
                     let peer = state.arguments.peer;
                     tokio::spawn(async move {
-                        let dialed = dialer.dial(&address, lane, Some(peer)).await;
+                        let dial = AssertUnwindSafe(dialer.dial(&address, lane, Some(peer))).catch_unwind();
+                        // Those who wait are told in any case, or this lane would never be dialed again.
+                        let dialed = dial.await.unwrap_or_else(|_| {
+                            let (address, source) = (address.to_string(), io::Error::other("the network panicked"));
+                            Err(ConnectError::Unreachable { address, source })
+                        });
                         let dialed = dialed.map(|connection| Fresh(Some(connection)));
                         drop(myself.cast(EndpointMessage::Dialed(lane, dialed)));
                     });

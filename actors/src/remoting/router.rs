@@ -121,13 +121,11 @@ impl Handler for Router {
     fn disconnected(&self, peer: &Peer, reason: &CloseReason) {
         if let Some(node) = self.node() {
             node.events.publish(ClusterEvent::PeerDisconnected { peer: peer.member, reason: reason.to_string() });
-            let lanes_left = node.remoting.known(peer.member).is_some_and(|endpoint| endpoint.is_connected());
-            if lanes_left {
-                return;
-            }
             if peer.address.is_none() {
-                node.remoting.forget(peer.member, "the client has disconnected");
-            } else if let Some(parts) = node.parts() {
+                return node.remoting.client_disconnected(peer.member);
+            }
+            let lanes_left = node.remoting.known(peer.member).is_some_and(|endpoint| endpoint.is_connected());
+            if let Some(parts) = node.parts().filter(|_| !lanes_left) {
                 parts.member_list.send(MemberListMessage::Disconnected(peer.member));
             }
         }

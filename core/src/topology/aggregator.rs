@@ -86,7 +86,7 @@ pub enum Input {
     Changed {
         /// All who own keys.
         active: Vec<Member>,
-        /// All who were declared dead and are still remembered. Tells a death from a leave.
+        /// All who are quarantined, or were released lately. Tells a death from a leave.
         dead: Vec<MemberId>,
         /// All who are blocked.
         blocked: Vec<MemberId>,

@@ -7,8 +7,8 @@ use gristmill_core::gossip::{
     self, Delta, DeltaAck, DeltaId, Effect, Event, Gossip, GossipKey, GossipValue, HEARTBEAT, Input, RoundEpoch,
     TOPOLOGY,
 };
-use gristmill_core::topology::{self, Aggregator, Topology, TopologyUpdated, WindowEpoch};
-use gristmill_core::{Outbox, Timestamp};
+use gristmill_core::topology::{self, Aggregator, Roster, Topology, TopologyUpdated, WindowEpoch};
+use gristmill_core::{Outbox, Timestamp, alarm, membership};
 use gristmill_messages::cluster;
 use gristmill_messages::{MemberId, TopologyHash};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -41,6 +41,8 @@ pub struct SharingConfig {
 pub(super) enum Parcel {
     /// Its topology may be published again.
     Window(WindowEpoch),
+    /// A member that was released has been blocked for long enough.
+    Unblock(alarm::TimerEpoch),
     /// Its next round of gossip is due.
     Round(RoundEpoch),
     /// It writes one of its values.
@@ -55,6 +57,7 @@ pub(super) enum Parcel {
 #[derive(Debug)]
 pub(crate) struct Sharing {
     gossip: Gossip,
+    roster: Roster,
     topology: Aggregator,
     /// Whether all go by the same topology, and whether all have the same build.
     checks: [(&'static str, Check); 2],
@@ -66,10 +69,17 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
-    pub(super) fn new(config: &SharingConfig, me: MemberId, seed: u64, bug: Option<Bug>) -> Self {
+    pub(super) fn new(
+        config: &SharingConfig,
+        membership: membership::Config,
+        me: MemberId,
+        seed: u64,
+        bug: Option<Bug>,
+    ) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self {
             gossip: Gossip::new(config.gossip.clone(), me, rng.random()),
+            roster: Roster::new(membership),
             topology: Aggregator::new(config.topology.clone()),
             checks: [TOPOLOGY, KEYS[1]].map(|key| (key, Check::new([key.into()]))),
             bug,
@@ -110,6 +120,10 @@ impl Sharing {
             _ => return Input::Remove { key: KEYS[2].into() },
         };
         Input::Set { key: key.into(), value }
+    }
+
+    pub(super) const fn roster(&mut self) -> &mut Roster {
+        &mut self.roster
     }
 
     /// The membership may have changed: says what was published, and when to come back.

@@ -196,6 +196,48 @@ async fn without_downing_both_sides_go_on() {
     assert!(cluster.running().all(|node| !fenced(node) && node.context().downing_decisions().is_empty()));
 }
 
+// proves MG-4.1, VA-1.4, VA-4.4, CX-1.2
+#[tokio::test]
+async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_blocked() {
+    let mut timing = Timing::test();
+    timing.membership.quarantine_ttl = Duration::from_millis(200);
+    timing.membership.tombstone_ttl = Duration::from_millis(100);
+    let patient = Downing::keep_majority().margin(Duration::from_secs(3));
+    let cluster =
+        TestCluster::builder().members(3).timing(timing).configure(move |it| it.downing(patient.clone())).start().await;
+    let id = cluster.member(2).id();
+    tokio::time::sleep(SETTLES).await;
+    cluster.partition([0, 1], [2]);
+    let forgotten = |node: &TestNode| {
+        let removed = gristmill::MemberStatus::Removed;
+        node.saw(|event| {
+            matches!(event, ClusterEvent::MemberStatusChanged { member, to, .. } if member.id == id && *to == removed)
+        })
+    };
+    cluster.eventually("its quarantine is over", |c| [0, 1].into_iter().all(|node| forgotten(c.member(node)))).await;
+    let is_there = |cluster: &TestCluster, node: usize| members(cluster.member(node)).contains(&id);
+    assert!([0, 1].into_iter().all(|node| is_there(&cluster, node)), "nobody has decided yet");
+    let released = |cluster: &TestCluster| [0, 1].into_iter().all(|node| !is_there(cluster, node));
+    cluster.eventually("it is released", released).await;
+    for node in [0, 1].map(|node| cluster.member(node)) {
+        let topologies = topologies(node);
+        let gone = topologies.iter().find(|it| !it.left.is_empty() || !it.dead.is_empty()).expect("it has gone");
+        let dead: Vec<_> = gone.dead.iter().map(|member| member.id).collect();
+        assert_eq!((dead, &gone.left, &gone.blocked), (vec![id], &vec![], &vec![id]));
+        let (at, decided) = (node.context().downing_decisions()[0].at, gone.observed_at);
+        assert!(decided >= at, "its keys go when that is decided, not before");
+    }
+    let applied =
+        |event: &ClusterEvent| matches!(event, ClusterEvent::BlockListApplied { blocked, .. } if *blocked == [id]);
+    cluster
+        .eventually("the block list is applied", |c| [0, 1].into_iter().all(|node| c.member(node).saw(applied)))
+        .await;
+    let ended = |cluster: &TestCluster| {
+        [0, 1].into_iter().all(|node| cluster.member(node).context().topology().blocked().is_empty())
+    };
+    cluster.eventually("the block ends", ended).await;
+}
+
 // proves VA-1.4, VA-4.4, CX-1.2, MG-3.1, MG-3.3
 #[tokio::test]
 async fn a_blocked_owner_owns_nothing_and_every_topology_says_who_is_blocked() {

@@ -164,3 +164,27 @@ async fn checks_and_subscriptions_that_nobody_holds_are_gone() {
     let _third = watchers.subscribe("c".into());
     assert_eq!(watchers.size(), (0, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topology_that_is_handed_over_again_unsettles_nothing() {
+    let mut alone = Alone::start().await;
+    let one = |weight: u32| {
+        let weight = weight.try_into().unwrap();
+        let members = vec![Member { weight, ..alone.node.me.clone() }];
+        Arc::new(Rendezvous::new(Arc::new(Topology::new(TopologyVersion::default(), members, vec![]))))
+    };
+    let changes = [one(1), one(1), one(2)];
+    for view in changes {
+        alone.node.view.store(view);
+        assert_eq!(alone.gossip.ask(GossipMessage::TopologyChanged).await, Some(Ok(())));
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    let mut took = Vec::new();
+    while took.len() < 2 {
+        if let ClusterEvent::TopologyConsensusReached { after, .. } = alone.events.next().await.unwrap() {
+            took.push(after);
+        }
+    }
+    assert!(took.iter().all(|after| *after < Duration::from_secs(1)), "whoever is alone agrees at once: {took:?}");
+    alone.actor.stop(None);
+}

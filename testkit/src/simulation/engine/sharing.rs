@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gristmill_core::gossip::{Delta, DeltaAck, DeltaId, Effect, Input, Refusal};
-use gristmill_core::{Outbox, RequestId, Timestamp, topology};
+use gristmill_core::membership::Stage;
+use gristmill_core::{Member, Outbox, RequestId, Timestamp, topology};
 use gristmill_messages::MemberId;
 use rand::RngExt;
 
-use super::{Happening, Process, ProcessId, Simulation};
+use super::{Happening, ProcessId, Simulation};
 use crate::simulation::invariant::Step;
 use crate::simulation::network::Passage;
 use crate::simulation::sharing::{Parcel, Sharing, topology_key, topology_value};
@@ -28,7 +29,8 @@ impl Simulation {
     /// The machines of a process that starts.
     pub(super) fn new_sharing(&mut self, me: MemberId) -> Option<Sharing> {
         let config = self.config.sharing.as_ref()?;
-        Some(Sharing::new(config, me, self.sharing_rng.random(), self.config.bug))
+        let membership = self.config.membership.clone();
+        Some(Sharing::new(config, membership, me, self.sharing_rng.random(), self.config.bug))
     }
 
     /// A process begins to gossip, before it has joined.
@@ -42,17 +44,20 @@ impl Simulation {
         self.share(id, Input::Stop, None);
     }
 
-    /// The members may be others. The dead keep their keys, and are not blocked, until they are released.
+    /// The members may be others, or who is held.
     pub(super) fn refresh(&mut self, id: ProcessId) {
-        let Process { node: Some(node), downing, sharing: Some(_), .. } = &self.processes[id.index()] else { return };
-        let machine = node.machine();
-        let is_held = |id: MemberId| downing.as_ref().is_some_and(|downing| downing.holds(id));
-        let held = machine.records().filter(|record| is_held(record.id())).map(|record| record.member().clone());
-        let active = machine.active().into_iter().chain(held).collect();
-        let dead = machine.dead().into_iter().map(|member| member.id).collect();
-        let blocked = machine.blocked().into_iter().map(|quarantine| quarantine.member.id);
-        let blocked = blocked.filter(|id| !is_held(*id)).collect();
-        self.aggregate(id, topology::Input::Changed { active, dead, blocked });
+        let process = &mut self.processes[id.index()];
+        let local = process.clock.at(self.now);
+        let (Some(node), Some(sharing)) = (&process.node, &mut process.sharing) else { return };
+        let downing = process.downing.as_ref();
+        let holds = |member| downing.is_some_and(|downing| downing.holds(member));
+        let (input, timer) = sharing.roster().refresh(local, node.machine(), holds);
+        if let Some(timer) = timer {
+            let after = process.clock.real(timer.after);
+            let what = Parcel::Unblock(timer.epoch);
+            self.queue.push(self.now + after, Happening::Shared { process: id, what });
+        }
+        self.aggregate(id, input);
     }
 
     pub(super) fn aggregate(&mut self, id: ProcessId, input: topology::Input) {
@@ -68,7 +73,12 @@ impl Simulation {
         let me = process.id;
         let members = updated.topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
         let value = topology_value(updated.topology.hash());
-        self.checker.topology_updated(self.now, id, &updated, sharing.topology());
+        let is_there = |member: &&Member| {
+            let mut records = process.node.iter().flat_map(|node| node.machine().records());
+            records.any(|record| record.id() == member.id && record.stage() < Stage::Leaving)
+        };
+        let unsaid = updated.left.iter().find(is_there).map(|member| member.id);
+        self.checker.topology_updated(self.now, id, &updated, unsaid, sharing.topology());
         self.share(id, Input::MembersChanged { members }, None);
         self.share(id, Input::Set { key: topology_key(), value }, None);
     }
@@ -77,6 +87,12 @@ impl Simulation {
     pub(super) fn parcel(&mut self, id: ProcessId, what: Parcel) {
         match what {
             Parcel::Window(epoch) => self.aggregate(id, topology::Input::Timer(epoch)),
+            Parcel::Unblock(epoch) => {
+                let sharing = self.processes[id.index()].sharing.as_mut();
+                if sharing.is_some_and(|sharing| sharing.roster().fired(epoch)) {
+                    self.refresh(id);
+                }
+            }
             Parcel::Round(epoch) => self.share(id, Input::Timer(epoch), None),
             Parcel::Write => self.write_value(id),
             Parcel::Delta { from, delta, deadline } => {

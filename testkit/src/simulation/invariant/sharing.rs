@@ -148,12 +148,13 @@ impl Checker {
         }
     }
 
-    /// G4.
+    /// G4. `unsaid`: one of those who have left, though the observer knows no such word of it.
     pub(crate) fn topology_updated(
         &mut self,
         at: Timestamp,
         observer: ProcessId,
         updated: &TopologyUpdated,
+        unsaid: Option<MemberId>,
         held: &Topology,
     ) {
         let before = std::mem::replace(&mut self.ledger.seen(observer).topology, (*updated.topology).clone());
@@ -170,6 +171,8 @@ impl Checker {
             Some("some have joined, left or died at once")
         } else if joined != &new - &old || &left | &dead != &old - &new {
             Some("the differences are not those to the one before")
+        } else if unsaid.is_some() {
+            Some("who has left has not said so")
         } else {
             None
         };
