@@ -7,9 +7,9 @@
 //!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
 //!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
 //!   lost. Who cannot live with that needs leases.
-//! - Who is *gone for sure* is released at once, and counts on no side: who leaves or has left, whom this node has
-//!   declared dead by decision, whose address belongs to another process now, and who is dead while its host answers
-//!   that nobody listens there.
+//! - A member that is *gone for sure* is released at once, and counts on no side: one that leaves or has left, that this
+//!   node has declared dead by decision, or that is dead while its host answers that nobody listens there. Where another
+//!   process runs at its address by now, that one counts in its place, also before it has joined.
 //! - A member whose verdict was withdrawn ([`Event::VerdictWithdrawn`](crate::membership::Event::VerdictWithdrawn))
 //!   counts again, also if it was released meanwhile: it has served all the time, as the others saw it, and so its keys
 //!   were in two hands from the release to the withdrawal.
@@ -342,8 +342,9 @@ impl Downing {
                 (peer.inherited, peer.refused) = (None, false);
                 self.released.remove(&id);
             }
-            // Whose successor is dead too has still ended.
-            if (peer.standing, standing) != (Standing::Gone, Standing::Dead) {
+            // Who has ended is not alive because it is forgotten why.
+            let has_ended = matches!(peer.standing, Standing::Gone | Standing::Replaced { .. });
+            if !(has_ended && standing == Standing::Dead) {
                 peer.standing = standing;
             }
         }
@@ -528,10 +529,18 @@ impl Downing {
         }
     }
 
-    /// Of a view, those that still count.
+    /// Of a view, those that still count, and those that stand in for others. A process that ends and begins anew does
+    /// not make the cluster smaller: those who lose it may go on as little as before.
     fn members(&self, view: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
-        let gone = |id: &MemberId| self.peers.get(id).is_some_and(|peer| peer.is_gone());
-        view.iter().copied().filter(|id| !gone(id) && !self.released.contains(id)).collect()
+        let unreleased = |id: &MemberId| !self.released.contains(id);
+        let counted = view.iter().copied().filter(unreleased).filter_map(|id| match self.peers.get(&id) {
+            Some(Peer { standing: Standing::Replaced { by }, .. }) => {
+                self.peers.get(by).filter(|successor| successor.counts()).map(|_| *by)
+            }
+            Some(peer) if peer.is_gone() => None,
+            Some(_) | None => Some(id),
+        });
+        counted.filter(unreleased).collect()
     }
 
     fn chosen(&self, which: impl Fn(&Peer) -> bool) -> BTreeSet<MemberId> {

@@ -20,6 +20,11 @@ pub enum Standing {
     Dead,
     /// It has ended, or is about to by its own word: whatever side it was on, it serves nothing.
     Gone,
+    /// It has ended, and this one runs in its place, or has: it is on the side of that one.
+    Replaced {
+        /// Who.
+        by: MemberId,
+    },
 }
 
 /// One member.
@@ -31,28 +36,47 @@ pub struct Observed {
     pub standing: Standing,
 }
 
-/// Every member of the table that was up at some time.
+/// Every member of the table that was up at some time, and whoever runs in the place of one.
 ///
 /// Gone for sure are those that leave or have left, those that this node declared dead for a
-/// [certain](crate::membership::QuarantineReason::is_certain) reason, and the dead whose address belongs to a living
-/// member: an address holds one process.
+/// [certain](crate::membership::QuarantineReason::is_certain) reason, and those at whose address there has been a newer
+/// process: an address holds one. That one stands in for them as long as it has not ended too.
 #[must_use]
 pub fn observe(membership: &Membership) -> Vec<Observed> {
-    let living = membership.records().filter(|record| !record.is_terminal());
-    let addresses: BTreeMap<_, _> = living.map(|record| (&record.member().address, record.id())).collect();
-    let is_certain = |record: &Record| {
-        let superseded = addresses.contains_key(&record.member().address);
-        superseded || membership.reason(record.id()).is_some_and(|reason| reason.is_certain())
-    };
+    // A living one is newer than any that has ended; of others ids tell, which begin with their time.
+    let age = |record: &Record| (!record.is_terminal(), record.id());
+    let mut newest: BTreeMap<_, &Record> = BTreeMap::new();
+    for record in membership.records() {
+        let known = newest.entry(&record.member().address).or_insert(record);
+        if age(known) < age(record) {
+            *known = record;
+        }
+    }
+    let is_certain = |record: &Record| membership.reason(record.id()).is_some_and(|reason| reason.is_certain());
+    // Of a member that nobody has replaced.
     let standing = |record: &Record| match (record.stage(), record.status()) {
-        (Stage::Joining, _) => None,
-        (Stage::Leaving | Stage::Removed, _) => Some(Standing::Gone),
-        (Stage::Up, MemberStatus::Suspect) => Some(Standing::Suspect),
-        (Stage::Up, MemberStatus::Dead | MemberStatus::Removed) if is_certain(record) => Some(Standing::Gone),
-        (Stage::Up, MemberStatus::Dead | MemberStatus::Removed) => Some(Standing::Dead),
-        (Stage::Up, _) => Some(Standing::Up),
+        (Stage::Leaving | Stage::Removed, _) => Standing::Gone,
+        (_, MemberStatus::Suspect) => Standing::Suspect,
+        (_, MemberStatus::Dead | MemberStatus::Removed) if is_certain(record) => Standing::Gone,
+        (_, MemberStatus::Dead | MemberStatus::Removed) => Standing::Dead,
+        (_, _) => Standing::Up,
     };
-    membership.records().filter_map(|record| Some(Observed { id: record.id(), standing: standing(record)? })).collect()
+    let mut observed = Vec::new();
+    for record in membership.records().filter(|record| record.stage() > Stage::Joining) {
+        let ended = record.is_terminal() && record.stage() == Stage::Up;
+        let newest = newest.get(&record.member().address).filter(|newest| ended && newest.id() != record.id());
+        let standing = match newest {
+            Some(newest) => {
+                if newest.stage() == Stage::Joining {
+                    observed.push(Observed { id: newest.id(), standing: standing(newest) });
+                }
+                Standing::Replaced { by: newest.id() }
+            }
+            None => standing(record),
+        };
+        observed.push(Observed { id: record.id(), standing });
+    }
+    observed
 }
 
 /// What a message that the membership is about to receive says about who reaches whom, if anything. A report counts

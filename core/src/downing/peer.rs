@@ -25,7 +25,7 @@ impl Peer {
     pub(super) const SILENT: u8 = 3;
 
     pub(super) const fn is_gone(self) -> bool {
-        self.refused || matches!(self.standing, Standing::Gone)
+        self.refused || matches!(self.standing, Standing::Gone | Standing::Replaced { .. })
     }
 
     /// Whether it is on some side.

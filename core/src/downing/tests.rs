@@ -179,6 +179,25 @@ fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
     assert_eq!(machine.decisions(), []);
 }
 
+// Those who were cut off return under new ids, count each other, and may form the cluster anew.
+#[test]
+fn a_process_that_begins_anew_at_an_address_counts_in_the_place_of_its_predecessor() {
+    let replaced = (3, Standing::Replaced { by: id(4) });
+    let lost = |four: Standing| {
+        let mut machine = Machine::settled(Config::default(), 3);
+        machine.handle(10_000, Input::Refused { member: id(3) });
+        machine.observe(10_000, 4, &[replaced]);
+        machine.observe(11_000, 4, &[replaced, (2, Standing::Suspect), (4, four)]);
+        machine.run(11_500, 16_000, 4, &[2, 4]);
+        machine
+    };
+    assert!(lost(Standing::Suspect).downing.is_fenced(), "one of three");
+    let mut machine = lost(Standing::Gone);
+    assert!(!machine.downing.is_fenced(), "the older of two");
+    machine.observe(17_000, 4, &[(2, Standing::Dead), (3, Standing::Dead), (4, Standing::Gone)]);
+    assert!(!machine.downing.holds(id(3)), "it has ended, even when it is forgotten why");
+}
+
 #[test]
 fn who_has_ended_has_ended_even_when_its_successor_is_dead_too() {
     let mut machine = Machine::settled(Config::default(), 4);

@@ -38,6 +38,17 @@ impl Membership {
         }
     }
 
+    /// A member introduces itself at an address where this node knows an older one. Ids begin with their time, so that a
+    /// late message of a process that has ended replaces nobody.
+    pub(super) fn replace_at_its_address(&mut self, now: Timestamp, newcomer: &Record, out: &mut Outbox) {
+        let id = newcomer.id();
+        if self.table.get(id).is_none() && !newcomer.is_terminal() && !self.table.has_lapsed(id) {
+            for old in self.table.living_at(&newcomer.member().address).into_iter().filter(|old| *old < id) {
+                self.supersede(now, old, id, out);
+            }
+        }
+    }
+
     /// Another process runs at the address of `old`: an address holds one process, so `old` is dead.
     fn supersede(&mut self, now: Timestamp, old: MemberId, by: MemberId, out: &mut Outbox) {
         if old != by && old != self.me().id() {

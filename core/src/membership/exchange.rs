@@ -29,6 +29,9 @@ impl Membership {
             if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
                 continue;
             }
+            if record.id() == from {
+                self.replace_at_its_address(now, record, out);
+            }
             match self.believed(now, Some(from), record, out) {
                 Some(believed) => news |= self.learn(now, Some(from), &believed, out),
                 None => disputed = true,

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gristmill_core::Timestamp;
+use gristmill_core::downing::{DowningDecision, Side};
 use gristmill_core::membership::Config;
 use gristmill_core::{downing, gossip, topology};
 use gristmill_messages::MemberId;
@@ -224,11 +225,22 @@ impl Trial {
         // agree on who is missing, go down because of it, and come back.
         let forgotten = config.quarantine_ttl + config.tombstone_ttl * 2;
         let rest = simulation.now() + forgotten;
+        let mut since = agreed;
         let shared = loop {
+            let now = simulation.now();
+            let goes_down = |decision: &DowningDecision| decision.chosen != Side::This;
             match simulation.sharing_agreed() {
-                Ok(()) => break simulation.now().since(agreed),
-                Err(what) if simulation.now() >= agreed + self.sharing_bound() => {
-                    return Err(Violation { at: simulation.now(), rule: "G3", what });
+                Ok(()) => break now.since(since),
+                Err(what) if now >= since + self.sharing_bound() => {
+                    let decisions = &simulation.history().decisions;
+                    if !decisions.iter().any(|(at, _, decision)| *at >= since && goes_down(decision)) {
+                        return Err(Violation { at: now, rule: "G3", what });
+                    }
+                    let Some(again) = simulation.run_until_agreed(now + self.bound(), config.gossip_interval)? else {
+                        let what = simulation.agreed().err().unwrap_or_default();
+                        return Err(Violation { at: simulation.now(), rule: "M5", what });
+                    };
+                    since = again;
                 }
                 Err(_) => simulation.run_until(simulation.now() + config.gossip_interval)?,
             }

@@ -2,6 +2,21 @@
 
 use super::*;
 
+#[test]
+fn who_introduces_itself_at_the_address_of_an_older_member_replaces_it_at_once() {
+    let [old, new] = [30, 31].map(MemberId::new);
+    let at = |id| Record::new(Member::new(id, "host:30", []), Incarnation::new(1), Stage::Up);
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), at(old)]);
+    node.gossip(10, B, vec![at(new)]);
+    assert_eq!(node.status(old), Some(MemberStatus::Up), "others do not say it for the new one");
+    node.gossip(20, new, vec![at(new)]);
+    assert_eq!((node.status(old), node.status(new)), (Some(MemberStatus::Dead), Some(MemberStatus::Up)));
+    assert_eq!(node.membership.reason(old), Some(QuarantineReason::Superseded { by: new }));
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), at(new)]);
+    node.gossip(10, old, vec![at(old)]);
+    assert_eq!(node.status(new), Some(MemberStatus::Up), "not by what the older one said before it ended");
+}
+
 const D: MemberId = MemberId::new(4);
 
 fn up(id: MemberId) -> Record {
@@ -355,7 +370,9 @@ fn whose_address_another_process_has_proven_to_hold_is_dead_before_that_one_join
 #[test]
 fn nobody_is_superseded_by_who_is_gone_or_runs_elsewhere_nor_by_itself() {
     let there = |id, stage| Record::new(Member::new(id, address(B), []), Incarnation::new(1), stage);
-    let mut node = Node::knowing(&[up(B), up(C), there(D, Stage::Up).claimed(Verdict::Dead, C)]);
+    let mut node = Node::up();
+    let known = [up(B), up(C), there(D, Stage::Up).claimed(Verdict::Dead, C)];
+    node.input(0, answered("host:9", JoinAnswer::Accepted { records: shared(known) }));
     for by in [C, D, B, ME] {
         met(&mut node, 10, B, by);
         assert_eq!((node.status(B), &node.events), (Some(MemberStatus::Up), &vec![]), "by {by}");
