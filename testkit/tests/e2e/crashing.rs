@@ -44,17 +44,19 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
     }
 }
 
-// Its host refuses connections: nobody waits for a suspicion.
+// Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least.
 #[test]
-fn a_killed_process_is_known_to_all_within_a_second() {
+fn a_killed_process_is_known_to_all_without_the_time_of_a_suspicion() {
     let mut nodes = cluster(3, &[]);
     let victim = nodes.remove(2);
     let killed = Instant::now();
     victim.kill();
-    for node in &nodes {
-        node.event(&format!("quarantined {}", victim.address()));
-    }
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    let quarantined = format!("quarantined {}", victim.address());
+    let reasons: Vec<_> = nodes.iter().map(|node| node.event(&quarantined)).collect();
+    let known = killed.elapsed();
+    println!("known to all after {known:?}");
+    assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{reasons:?}");
+    assert!(known < Duration::from_secs(4), "{known:?}");
 }
 
 // proves MG-3.2: a restart on the same address joins at once and supersedes its predecessor
