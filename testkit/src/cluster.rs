@@ -177,12 +177,6 @@ impl TestCluster {
         started.unwrap_or_else(|error| panic!("a client did not start: {error}\n{}", self.describe()))
     }
 
-    /// A configuration for a node outside of the cluster's care, on a host of its own: for tests of starts themselves.
-    pub fn outsider(&mut self) -> ClusterConfigBuilder {
-        let (host, wire) = self.host();
-        self.builder_on(&host, &wire)
-    }
-
     fn host(&mut self) -> (String, Arc<Wire>) {
         self.hosts += 1;
         let host = format!("host{}", self.hosts);

@@ -314,11 +314,6 @@ impl Simulation {
         &self.history
     }
 
-    /// What is sent and seen from now on is counted alone.
-    pub fn forget_history(&mut self) {
-        self.history.forget();
-    }
-
     /// From now on every change of a view is kept.
     pub fn keep_observations(&mut self) {
         self.history.keep_observations = true;
@@ -402,19 +397,6 @@ impl Simulation {
         digests.sort_unstable();
         digests.dedup();
         digests.len()
-    }
-
-    /// How many different sets of active members there are among the processes that run.
-    #[must_use]
-    pub fn distinct_active(&self) -> usize {
-        let fold = |machine: &Membership| {
-            let active = machine.records().filter(|record| record.is_active());
-            active.fold(0_u128, |sum, record| sum.wrapping_add(record.id().bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        };
-        let mut sums: Vec<_> = self.running().map(|(_, machine)| fold(machine)).collect();
-        sums.sort_unstable();
-        sums.dedup();
-        sums.len()
     }
 
     /// `n3.7`: the seventh process of all, on host 3.

@@ -160,13 +160,6 @@ impl History {
         self.lives.iter().filter(|life| life.ended.is_some_and(|(_, how)| how == end)).count()
     }
 
-    pub(crate) fn forget(&mut self) {
-        self.totals = Totals::default();
-        self.observations.clear();
-        self.gone.clear();
-        self.up.clear();
-    }
-
     pub(crate) fn started(&mut self, process: ProcessId, at: Timestamp) {
         debug_assert_eq!(process.index(), self.lives.len());
         self.lives.push(Life { started: at, ..Life::default() });
