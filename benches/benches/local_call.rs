@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use gristmill::{ClusterActor, ClusterConfig, ClusterContext, Kind};
 use gristmill_benches::{
-    IN_FLIGHT, Number, NumberGrain, OtherProcess, argument, calls, repetitions, report, resident, run, say, wanted,
+    IN_FLIGHT, Number, NumberGrain, OtherProcess, Told, argument, calls, repetitions, report, resident, run, say,
+    wanted,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -91,7 +92,7 @@ async fn tell() {
         let grain = context.grain(("number", "told"));
         let began = Instant::now();
         for told in 0..TELLS {
-            grain.notify(Number { value: 1 }).await.unwrap();
+            grain.notify(Told { value: 1 }).await.unwrap();
             if told % 1_024 == 0 {
                 tokio::task::yield_now().await;
             }

@@ -35,6 +35,19 @@ impl prost::Name for Number {
     const NAME: &'static str = "Number";
 }
 
+/// A number that is told, one-way.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Told {
+    /// Any.
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
+}
+
+impl prost::Name for Told {
+    const PACKAGE: &'static str = "bench";
+    const NAME: &'static str = "Told";
+}
+
 /// Bytes that are sent and come back.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Echo {
@@ -56,12 +69,16 @@ impl Echo {
     }
 }
 
-/// Answers a number with that number.
+/// Answers a number with that number, and has nothing to say to one that it is told.
 #[derive(Debug, Default)]
 pub struct NumberGrain(u64);
 
 impl Grain for NumberGrain {
     async fn receive(&mut self, call: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
+        if call.is::<Told>() {
+            self.0 = self.0.wrapping_add(call.decode::<Told>()?.value);
+            return Reply::empty();
+        }
         let number = call.decode::<Number>()?;
         self.0 = self.0.wrapping_add(number.value);
         Reply::message(&number)
