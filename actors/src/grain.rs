@@ -29,6 +29,7 @@ mod envelope;
 mod error;
 mod hosted;
 mod kind;
+mod payload;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ pub use self::error::{ErrorCode, GrainError};
 pub use self::hosted::{Answer, HostedCall};
 pub(crate) use self::kind::KindSettings;
 pub use self::kind::{Kind, OnPanic};
+pub(crate) use self::payload::Payload;
 pub use gristmill_core::placement::DeactivationReason;
 
 /// A virtual actor: its state is private to one activation, and it handles one message at a time.

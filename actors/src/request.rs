@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::config::OnEviction;
 use crate::context::ClusterContext;
 use crate::error::{RequestError, Undelivered};
-use crate::grain::{Envelope, GrainError, Refused, Reply, ReplyTo};
+use crate::grain::{Envelope, GrainError, Payload, Refused, Reply, ReplyTo};
 use crate::pid_cache::{self, Pid};
 use crate::remoting::Endpoint;
 use crate::timer::deadline_in;
@@ -115,7 +115,7 @@ impl GrainRef {
         M: Message + Name,
         R: Message + Name + Default,
     {
-        let outcome = self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Reply).await?;
+        let outcome = self.deliver(&MessageName::of::<M>(), || Payload::encode(&message), Expect::Reply).await?;
         let unexpected =
             |problem| RequestError::UnexpectedReply { expected: MessageName::of::<R>().to_string(), problem };
         if !outcome.message.is::<R>() {
@@ -129,7 +129,7 @@ impl GrainRef {
     /// # Errors
     /// See [`RequestError`]; each variant says whether the grain may have run.
     pub async fn request_encoded(&self, name: impl Into<String>, data: Bytes) -> Result<Reply, RequestError> {
-        self.deliver(&MessageName::from(name.into()), || data.clone(), Expect::Reply).await
+        self.deliver(&MessageName::from(name.into()), || data.clone().into(), Expect::Reply).await
     }
 
     /// As [`ClusterContext::notify`].
@@ -137,7 +137,7 @@ impl GrainRef {
     /// # Errors
     /// It surely was not sent, see [`RequestError`].
     pub async fn notify<M: Message + Name>(&self, message: M) -> Result<(), RequestError> {
-        self.deliver(&MessageName::of::<M>(), || message.encode_to_vec().into(), Expect::Nothing).await.map(drop)
+        self.deliver(&MessageName::of::<M>(), || Payload::encode(&message), Expect::Nothing).await.map(drop)
     }
 
     /// Attempts until there is an answer, or the machine says that there is no point in another attempt. An attempt
@@ -145,7 +145,7 @@ impl GrainRef {
     async fn deliver(
         &self,
         name: &MessageName,
-        mut encode: impl FnMut() -> Bytes + Send,
+        mut encode: impl FnMut() -> Payload + Send,
         expect: Expect,
     ) -> Result<Reply, RequestError> {
         self.identity.validate()?;
@@ -233,7 +233,7 @@ impl GrainRef {
         let request = OutgoingRequest {
             target: Target::Activation(activation),
             message: name.clone(),
-            data: encode(),
+            data: encode().into_bytes(),
             traceparent: self.traceparent.clone(),
         };
         match expect {
@@ -287,7 +287,7 @@ impl GrainRef {
     }
 
     /// For a grain of this node.
-    fn envelope(&self, name: &MessageName, data: Bytes) -> Envelope {
+    fn envelope(&self, name: &MessageName, data: Payload) -> Envelope {
         let traceparent = self.traceparent.clone();
         Envelope { message: name.clone(), data, deadline: None, traceparent, reply: ReplyTo::nobody() }
     }
@@ -350,7 +350,7 @@ enum Expect {
 }
 
 /// Encodes the message, for one attempt.
-type Encode<'a> = dyn FnMut() -> Bytes + Send + 'a;
+type Encode<'a> = dyn FnMut() -> Payload + Send + 'a;
 
 /// When a call ends, at the latest. The clock is read when that is first asked for: a call that is answered at once
 /// needs no clock.

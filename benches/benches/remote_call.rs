@@ -23,7 +23,7 @@ impl Grain for Remote {
     async fn receive(&mut self, call: Call<'_>, _: &GrainContext) -> Result<Reply, GrainError> {
         let data = match call.data().len() {
             0 => Bytes::copy_from_slice(&TOLD.load(Ordering::Relaxed).to_be_bytes()),
-            _ => call.data().clone(),
+            _ => call.data(),
         };
         TOLD.fetch_add(1, Ordering::Relaxed);
         Ok(Reply::encoded("bench.Echo", data))

@@ -2,6 +2,8 @@ use bytes::Bytes;
 use gristmill_messages::MessageName;
 use prost::{Message, Name};
 
+use crate::grain::Payload;
+
 /// Bytes of a message whose fields are copied out of it rather than shared with it, at most.
 const COPIED: usize = 1_024;
 
@@ -9,7 +11,7 @@ const COPIED: usize = 1_024;
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) message: &'a MessageName,
-    pub(super) data: &'a Bytes,
+    pub(super) data: &'a Payload,
     pub(super) traceparent: Option<&'a str>,
 }
 
@@ -55,15 +57,16 @@ impl Call<'_> {
             return Err(DecodeError::OtherMessage { name: self.message.to_string() });
         }
         // `Bytes` fields of a large message share its memory; of a small one it is cheaper to copy them than to share.
-        let small = self.data.len() <= COPIED;
-        let decoded = if small { M::decode(self.data.as_ref()) } else { M::decode(self.data.clone()) };
+        let bytes = self.data.as_slice();
+        let decoded = if bytes.len() <= COPIED { M::decode(bytes) } else { M::decode(self.data.to_bytes()) };
         decoded.map_err(|source| DecodeError::Malformed { name: self.message.to_string(), source })
     }
 
-    /// The encoded message, shared with the buffer that it was read from.
+    /// The encoded message. One that came over a connection shares the buffer that it was read into; a short one from
+    /// this node is copied.
     #[must_use]
-    pub const fn data(&self) -> &Bytes {
-        self.data
+    pub fn data(&self) -> Bytes {
+        self.data.to_bytes()
     }
 
     /// The caller's W3C trace context.

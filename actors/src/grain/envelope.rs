@@ -1,14 +1,15 @@
-use bytes::Bytes;
 use gristmill_core::request::NotDeliveredReason;
 use gristmill_messages::MessageName;
 use gristmill_transport::{Completer, Outcome, Responder};
 use tokio::time::Instant;
 
+use crate::grain::Payload;
+
 /// A message on its way into a mailbox, with the way back for its answer.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) message: MessageName,
-    pub(crate) data: Bytes,
+    pub(crate) data: Payload,
     /// Until when a caller behind a connection waits.
     pub(crate) deadline: Option<Instant>,
     pub(crate) traceparent: Option<String>,

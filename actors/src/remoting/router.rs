@@ -58,7 +58,7 @@ impl Handler for Router {
                 };
                 let IncomingRequest { message, data, deadline, traceparent, responder, .. } = request;
                 let reply = ReplyTo::remote(responder);
-                let envelope = Envelope { message, data, deadline, traceparent, reply };
+                let envelope = Envelope { message, data: data.into(), deadline, traceparent, reply };
                 // Cloned only where it must be: all who send to one grain share the count.
                 let delivered = if door.runs_users_code() {
                     let hosted = Arc::clone(&door);

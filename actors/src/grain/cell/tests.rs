@@ -196,7 +196,7 @@ impl Bench {
         let (_, answered) = self.calls.register(deadline);
         let envelope = Envelope {
             message: MessageName::from(name.to_owned()),
-            data: Bytes::new(),
+            data: Bytes::new().into(),
             deadline: None,
             traceparent: None,
             reply: ReplyTo::local(answered.completer()),
@@ -225,7 +225,8 @@ impl Bench {
     fn lent(&self, name: &str) -> Called<'_> {
         let mut later = None;
         let (message, data) = (MessageName::from(name.to_owned()), Bytes::new());
-        let envelope = Envelope { message, data, deadline: None, traceparent: None, reply: ReplyTo::nobody() };
+        let envelope =
+            Envelope { message, data: data.into(), deadline: None, traceparent: None, reply: ReplyTo::nobody() };
         let called = self.cell.call(envelope, &mut || {
             let (_, answered) = self.calls.register(Instant::now() + PATIENCE);
             ReplyTo::local(later.insert(answered).completer())
@@ -561,7 +562,7 @@ async fn every_call_is_answered_when_a_grain_is_stopped_in_the_middle_of_them() 
                         let (_, answered) = calls.register(Instant::now() + PATIENCE);
                         let envelope = Envelope {
                             message: MessageName::from(String::from("yield")),
-                            data: Bytes::new(),
+                            data: Bytes::new().into(),
                             deadline: None,
                             traceparent: None,
                             reply: ReplyTo::local(answered.completer()),

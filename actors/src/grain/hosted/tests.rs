@@ -44,7 +44,8 @@ async fn a_hosted_actor_is_not_idle_while_it_has_a_call_to_answer() {
     assert_eq!(sweeps(), [false, true, true]);
     let deliver = || {
         let (message, reply) = (MessageName::of::<()>(), ReplyTo::nobody());
-        door.deliver(Envelope { message, data: Default::default(), deadline: None, traceparent: None, reply }).unwrap();
+        door.deliver(Envelope { message, data: bytes::Bytes::new().into(), deadline: None, traceparent: None, reply })
+            .unwrap();
     };
 
     deliver();

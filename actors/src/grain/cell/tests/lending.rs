@@ -79,7 +79,7 @@ async fn a_grain_that_is_stopped_or_panics_or_drains_while_it_is_lent_answers_an
 async fn a_caller_that_panics_with_the_grain_in_its_hands_ends_the_activation() {
     let mut bench = Bench::resting(brief()).await;
     let (message, data) = (MessageName::from(String::from("wait")), Bytes::new());
-    let envelope = Envelope { message, data, deadline: None, traceparent: None, reply: ReplyTo::nobody() };
+    let envelope = Envelope { message, data: data.into(), deadline: None, traceparent: None, reply: ReplyTo::nobody() };
     let call = || bench.cell.call(envelope, &mut || panic!("no way back"));
     assert!(std::panic::catch_unwind(AssertUnwindSafe(call)).is_err());
     assert!(is_deactivated(&bench.ended().await, DeactivationReason::Unresponsive));
