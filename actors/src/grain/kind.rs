@@ -68,8 +68,8 @@ impl Kind {
     /// every message as a [`HostedCall`]. One that panics, or returns an error, ends; events say
     /// [`DeactivationReason::Panicked`](crate::DeactivationReason::Panicked).
     ///
-    /// An idle ractor actor takes about 7 KB, an idle [`Grain`] a tenth of that, and grains are activated almost twice
-    /// as fast: host an actor to reuse it, not to save work.
+    /// An idle ractor actor takes about 7 KB, an idle [`Grain`] a tenth of that, and grains are activated one and a half
+    /// times as fast: host an actor to reuse it, not to save work.
     #[must_use]
     pub fn actor<A>(name: impl Into<KindName>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
