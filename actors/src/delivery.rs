@@ -92,8 +92,8 @@ fn decode<M: Message + Name + Default>(message: TopicMessage) -> Result<M, Decod
 }
 
 impl ClusterContext {
-    /// Subscribes this node to a topic; returns when the topic knows of it. If this node's last subscription has just been
-    /// dropped, it waits until the topic has heard of that, or has not in time.
+    /// Subscribes this node to a topic; returns when the topic knows of it. If this node's last subscription has just
+    /// been dropped, it waits until the topic has heard of that, or has not in time.
     ///
     /// # Errors
     /// The topic could not be told, see [`RequestError`].

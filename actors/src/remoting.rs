@@ -125,8 +125,8 @@ impl Remoting {
         peers.into_iter().for_each(|peer| self.forget(peer, reason));
     }
 
-    /// Asks whoever listens at `address`, on the control connection to it, or on a new one, which becomes the peer's if it
-    /// has none.
+    /// Asks whoever listens at `address`, on the control connection to it, or on a new one, which becomes the peer's if
+    /// it has none.
     pub(crate) async fn contact<Q: Message + Name, A: Message + Name + Default>(
         &self,
         address: &Address,

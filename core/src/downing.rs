@@ -7,9 +7,9 @@
 //!   the table below, no process stands still in between, and messages inside of a side arrive. A process that stood
 //!   still beyond that serves until it hears its verdict, one round trip after it wakes, or sees by itself that it has
 //!   lost. Who cannot live with that needs leases.
-//! - A member that is *gone for sure* is released at once, and counts on no side: one that leaves or has left, that this
-//!   node has declared dead by decision, or that is dead while its host answers that nobody listens there. Where another
-//!   process runs at its address by now, that one counts in its place, also before it has joined.
+//! - A member that is *gone for sure* is released at once, and counts on no side: one that leaves or has left, that
+//!   this node has declared dead by decision, or that is dead while its host answers that nobody listens there. Where
+//!   another process runs at its address by now, that one counts in its place, also before it has joined.
 //! - A member whose verdict was withdrawn ([`Event::VerdictWithdrawn`](crate::membership::Event::VerdictWithdrawn))
 //!   counts again, also if it was released meanwhile: it has served all the time, as the others saw it, and so its keys
 //!   were in two hands from the release to the withdrawal.

@@ -7,8 +7,8 @@
 //! - [`Aggregator`] publishes a [`TopologyUpdated`] for each change of content and for nothing else: no event repeats
 //!   the one before, and following the events from the first one gives exactly the newest topology.
 //! - `joined`, `left` and `dead` never overlap; a blocked member is never a member.
-//! - With [`Roster`], a dead member is a member until it is released, then it is gone as dead and blocked for as long as a
-//!   quarantine lasts, whatever the membership has forgotten of it meanwhile.
+//! - With [`Roster`], a dead member is a member until it is released, then it is gone as dead and blocked for as long
+//!   as a quarantine lasts, whatever the membership has forgotten of it meanwhile.
 //!
 //! It does not make nodes agree: that is the work of [`membership`](crate::membership). Versions count the topologies
 //! of one node and mean nothing on another; compare hashes there.

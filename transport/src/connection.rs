@@ -14,8 +14,8 @@
 //! Guarantees
 //! - A call ends: with the peer's [`Outcome`], or with a [`CallError`] that says whether it may have run.
 //! - What one task sends, one after the other, is handed to the peer's [`Handler`] in that order.
-//! - When a call is dropped, or its deadline passes, nothing is left of it here, and the peer is told, who at once gives its
-//!   place in the window back, even if its handler never lets go of the request.
+//! - When a call is dropped, or its deadline passes, nothing is left of it here, and the peer is told, who at once
+//!   gives its place in the window back, even if its handler never lets go of the request.
 //! - Everything queued is bounded. Requests wait for room within their deadline, then they are `Overloaded`. Answers
 //!   never wait; their number is bounded by the peer's window of open calls, and requests beyond it, or beyond the
 //!   bytes that may be queued for a slow reader, are refused as `NotDelivered`, which an honest peer does not meet: it
@@ -377,8 +377,8 @@ impl Shared {
         }
     }
 
-    /// The caller waits no more. Nobody reads the answer, but it gives the place in the window back, whatever becomes of the
-    /// request here.
+    /// The caller waits no more. Nobody reads the answer, but it gives the place in the window back, whatever becomes
+    /// of the request here.
     fn cancel(&self, request_id: u64) {
         if self.open.cancel(request_id) {
             self.push_response(request_id, Outcome::unknown("cancelled"), Sort::Answer);

@@ -57,8 +57,8 @@ pub(crate) struct DeliveryState {
     node: Arc<Node>,
     /// By topic; no topic without subscribers.
     subscribers: BTreeMap<String, Vec<(u64, mpsc::Sender<TopicMessage>)>>,
-    /// The topics that are being told that this node subscribes no longer, and who waits for the end of that to subscribe
-    /// again: what is said later must not come first.
+    /// The topics that are being told that this node subscribes no longer, and who waits for the end of that to
+    /// subscribe again: what is said later must not come first.
     leaving: BTreeMap<String, Vec<oneshot::Sender<()>>>,
     _renewal: Timer,
 }

@@ -68,8 +68,8 @@ impl Kind {
     /// every message as a [`HostedCall`]. One that panics, or returns an error, ends; events say
     /// [`DeactivationReason::Panicked`](crate::DeactivationReason::Panicked).
     ///
-    /// An idle ractor actor takes about 7 KB, an idle [`Grain`] a tenth of that, and grains are activated one and a half
-    /// times as fast: host an actor to reuse it, not to save work.
+    /// An idle ractor actor takes about 7 KB, an idle [`Grain`] a tenth of that, and grains are activated one and a
+    /// half times as fast: host an actor to reuse it, not to save work.
     #[must_use]
     pub fn actor<A>(name: impl Into<KindName>, factory: impl Fn() -> A + Send + Sync + 'static) -> Self
     where
@@ -110,8 +110,9 @@ impl Kind {
 
     /// Deactivates a grain that got no message for this long, give or take a sweep; default 60 s. `None`: never.
     ///
-    /// An actor is not idle while it holds a [`HostedCall`] that it has not opened, or an [`Answer`](crate::Answer) that it
-    /// has not given. What else it does is not seen: one that works on without either needs a longer time here, or none.
+    /// An actor is not idle while it holds a [`HostedCall`] that it has not opened, or an [`Answer`](crate::Answer)
+    /// that it has not given. What else it does is not seen: one that works on without either needs a longer time here,
+    /// or none.
     #[must_use]
     pub fn idle_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_after = idle.into();

@@ -50,7 +50,8 @@ pub(crate) enum PidCacheMessage {
     FromPeer(PeerRequest),
 }
 
-/// Looks up what the table misses; none when this node has ended. Dropped, it takes no place among those who wait any more.
+/// Looks up what the table misses; none when this node has ended. Dropped, it takes no place among those who wait any
+/// more.
 pub(crate) async fn resolve(node: &Node, identity: Arc<ClusterIdentity>) -> Option<Result<Pid, Unresolved>> {
     let request = node.request_id();
     let mut wait = Wait { node, request, identity: Some(Arc::clone(&identity)) };

@@ -38,8 +38,8 @@ impl Membership {
         }
     }
 
-    /// A member introduces itself at an address where this node knows an older one. Ids begin with their time, so that a
-    /// late message of a process that has ended replaces nobody.
+    /// A member introduces itself at an address where this node knows an older one. Ids begin with their time, so that
+    /// a late message of a process that has ended replaces nobody.
     pub(super) fn replace_at_its_address(&mut self, now: Timestamp, newcomer: &Record, out: &mut Outbox) {
         let id = newcomer.id();
         if self.table.get(id).is_none() && !newcomer.is_terminal() && !self.table.has_lapsed(id) {

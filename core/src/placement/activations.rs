@@ -469,8 +469,8 @@ impl Activations {
         }
     }
 
-    /// It serves nobody new; says whether it did until now. Who waits behind it is answered when this node may not start the
-    /// next.
+    /// It serves nobody new; says whether it did until now. Who waits behind it is answered when this node may not
+    /// start the next.
     fn retire(&mut self, activation: ActivationId, reason: DeactivationReason, out: &mut Out) -> bool {
         let Some(slot) = self.table.of_activation_mut(activation) else { return false };
         let refusal = match reason {

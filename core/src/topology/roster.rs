@@ -13,8 +13,8 @@ use crate::{Member, Timestamp};
 /// The held are the dead about whom [`downing`](crate::downing) has not decided. They keep their keys, and are not
 /// blocked, however long that takes: what the membership remembers of a dead member may end before. From its release on
 /// a member is blocked for as long as a quarantine lasts, so that everybody hears of its death and none takes it for a
-/// leave; and so is whoever else goes otherwise than by its own word, of whom this node hears when its quarantine is over
-/// elsewhere. One whose verdict is withdrawn is blocked no longer.
+/// leave; and so is whoever else goes otherwise than by its own word, of whom this node hears when its quarantine is
+/// over elsewhere. One whose verdict is withdrawn is blocked no longer.
 ///
 /// The bound is [`membership::Config::max_quarantined`]: beyond it the block of who was released first ends.
 #[derive(Debug)]

@@ -43,8 +43,8 @@ impl OpenRequests {
         }
     }
 
-    /// Whether it is to be answered now. Of no effect when the request is not open: the answer and the cancellation met on
-    /// their ways.
+    /// Whether it is to be answered now. Of no effect when the request is not open: the answer and the cancellation met
+    /// on their ways.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let mut requests = lock(&self.requests);
         let open = requests.get_mut(&id).is_some_and(|cancelled| !std::mem::replace(cancelled, true));

@@ -43,8 +43,9 @@ impl<G: Grain> Cell<G> {
         })
     }
 
-    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a moment,
-    /// and too many calls and activations do not run inside each other already; the rest in a task. Whether it is active.
+    /// Activates the grain in the caller's task, as far as that goes without waiting, if its kind does that in a
+    /// moment, and too many calls and activations do not run inside each other already; the rest in a task. Whether it
+    /// is active.
     pub(super) fn begin_here(self: &Arc<Self>) -> bool {
         let nested = if self.settings.brief_start.holds() { Nested::enter() } else { None };
         let Some(_nested) = nested else {

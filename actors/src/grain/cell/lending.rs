@@ -81,8 +81,8 @@ impl<G: Grain> Cell<G> {
     }
 }
 
-/// A grain that a caller has, or makes. Should the caller panic meanwhile the activation ends: nobody else could ever have
-/// the grain again.
+/// A grain that a caller has, or makes. Should the caller panic meanwhile the activation ends: nobody else could ever
+/// have the grain again.
 pub(super) struct Lent<'a, G: Grain>(pub(super) &'a Cell<G>);
 
 impl<G: Grain> Lent<'_, G> {
