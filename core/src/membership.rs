@@ -15,9 +15,9 @@
 //!   or of the only one who could say it ([`Event::Evicted`]). Two sides of a partition that hold each other for dead
 //!   believe nothing of each other until both have forgotten, and then merge. Which side should go on serving in
 //!   between is decided by [`downing`](crate::downing).
-//! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor have
-//!   anybody believe in members that do not exist. It can have another one suspected or called dead, which that one
-//!   refutes. Two that lie can kill.
+//! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor alone
+//!   have others believe in members that do not exist; a newcomer that it lets in believes what it is told, and is a
+//!   second voice. It can have another one suspected or called dead, which that one refutes. Two that lie can kill.
 //! - A node declares nobody dead for silence while it hears nobody itself, nor while so many are suspected at once that
 //!   the network is likelier to be the cause.
 //!
