@@ -19,7 +19,7 @@ fn record() -> impl Strategy<Value = Record> {
     let verdict = prop_oneof![Just(Verdict::Suspect), Just(Verdict::Dead), Just(Verdict::Removed)];
     let claim = proptest::option::of((verdict, proptest::collection::vec(any::<u128>(), 1..6)));
     let kinds = proptest::collection::btree_set("[a-z]{1,8}", 0..4);
-    (any::<u128>(), "[a-z]{1,9}:[0-9]{1,5}", kinds, 1..9_u32, any::<u64>(), stage, claim).prop_map(
+    (any::<u128>(), "[a-z]{1,9}:[1-9][0-9]{0,3}", kinds, 1..9_u32, any::<u64>(), stage, claim).prop_map(
         |(id, address, kinds, weight, incarnation, stage, claim)| {
             let mut member = Member::new(MemberId::new(id), address, kinds.into_iter().map(Into::into));
             member.weight = weight.try_into().unwrap();
