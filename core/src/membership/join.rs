@@ -276,6 +276,7 @@ impl Membership {
     }
 
     fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
+        self.table.reserve(records.len());
         for record in records {
             if let Some(believed) = self.believed(now, None, record, out) {
                 self.learn(now, None, &believed, out);

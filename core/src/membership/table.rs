@@ -188,6 +188,12 @@ impl Table {
         }
     }
 
+    /// So many others are about to become known: no more room is taken than they need.
+    pub(super) fn reserve(&mut self, others: usize) {
+        let room = others.min(self.capacity).saturating_sub(self.others.len());
+        self.others.reserve_exact(room);
+    }
+
     /// Replaces the record that this node writes itself.
     pub(super) fn write_me(&mut self, me: Record) {
         self.digest_of(me.id(), share(&self.me), share(&me));
