@@ -520,8 +520,15 @@ impl Downing {
 
     /// Who goes on if these are lost: this side only if it does by the settled view and by the latest.
     fn side(&self, lost: &BTreeSet<MemberId>) -> Side {
-        let [settled, latest] =
-            [&self.baseline, &self.latest].map(|view| choose(self.config.strategy, &self.members(view), lost));
+        let views = [&self.baseline, &self.latest].map(|view| self.members(view));
+        // Where fewer than a quorum have settled nobody can tell who counts elsewhere.
+        if let (Strategy::StaticQuorum(quorum), [settled, latest]) = (self.config.strategy, &views)
+            && settled.len() < quorum
+            && !latest.is_disjoint(lost)
+        {
+            return Side::Other;
+        }
+        let [settled, latest] = views.map(|view| choose(self.config.strategy, &view, lost));
         match (settled, latest) {
             (Side::This, Side::This) => Side::This,
             (Side::Nobody, _) | (_, Side::Nobody) => Side::Nobody,

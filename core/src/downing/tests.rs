@@ -179,6 +179,20 @@ fn who_is_gone_for_sure_holds_nothing_and_counts_on_no_side() {
     assert_eq!(machine.decisions(), []);
 }
 
+#[test]
+fn a_quorum_goes_on_only_where_so_many_have_settled() {
+    // The founder, whom two others have joined just now, and a third one that is lost.
+    let young = |strategy| {
+        let mut machine = Machine::settled(strategy, 1);
+        machine.observe(9_000, 4, &[]);
+        machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+        machine.run(10_500, 13_500, 4, &[4]);
+        machine
+    };
+    assert!(young(Config::static_quorum(3)).downing.is_fenced());
+    assert!(!young(Config::default()).downing.is_fenced());
+}
+
 // Those who were cut off return under new ids, count each other, and may form the cluster anew.
 #[test]
 fn a_process_that_begins_anew_at_an_address_counts_in_the_place_of_its_predecessor() {
