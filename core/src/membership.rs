@@ -65,6 +65,7 @@
 //! | when there are too many suspicions to be believed | `breaker` |
 //! | when others are believed about the life and death of a third member | `hearsay` |
 //! | when others are believed about anything else | `doubt` |
+//! | what a node has from the answer alone that let it in | `inheritance` |
 //! | how many members have said the same | `voices` |
 //! | how a message is answered, and to whom gossip goes | `exchange` |
 //! | which news goes into the next message | `dissemination` |
@@ -101,6 +102,7 @@ mod explanation;
 mod failure_detector;
 mod health;
 mod hearsay;
+mod inheritance;
 mod join;
 mod knowledge;
 mod leave;
@@ -148,6 +150,7 @@ use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;
 use hearsay::Hearsay;
+use inheritance::Inheritance;
 use join::{Contacts, Joining};
 use refusals::Refusals;
 use returning::Returning;
@@ -214,6 +217,7 @@ pub struct Membership {
     /// Departures that are known from others alone.
     doubts: BTreeMap<MemberId, Doubt>,
     hearsay: Hearsay,
+    inheritance: Inheritance,
     /// When this node last wrote a version far above its own.
     climbed: Option<Timestamp>,
     reports: Reports,
@@ -250,6 +254,7 @@ impl Membership {
             last_heard: Timestamp::ZERO,
             doubts: BTreeMap::new(),
             hearsay: Hearsay::default(),
+            inheritance: Inheritance::default(),
             climbed: None,
             reports: Reports::default(),
             chronicle: Chronicle::default(),
@@ -368,9 +373,11 @@ impl Membership {
         self.detector.awaits(sequence, member, by)
     }
 
-    /// Drops all news, as if everyone had heard it: for a simulation that begins in the middle of a cluster's life.
+    /// Drops all news, as if everyone had heard it, and takes what this node was told for what all have said: for a
+    /// simulation that begins in the middle of a cluster's life.
     pub fn assume_told(&mut self) {
         self.news = Dissemination::default();
+        self.inheritance = Inheritance::default();
     }
 
     /// Panics when the state contradicts itself; `handle` calls it in debug builds.
@@ -406,6 +413,7 @@ impl Membership {
         assert!(self.hearsay.newcomers().all(|id| self.table.get(id).is_none()), "newcomers are not known yet");
         assert!(self.hearsay.accused().all(is_living), "only the living are said to be dead");
         assert!(self.hearsay.missed().all(|id| self.table.reason(id).is_some()), "only the dead are said to live");
+        assert!(self.inheritance.members().all(|id| self.table.get(id).is_some()), "only the known are inherited");
         let due = |task| self.agenda.deadline(task).is_some();
         let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
         assert!(self.detector.waiting().all(timed), "every probe ends");
@@ -526,6 +534,7 @@ impl Membership {
         self.suspicions.clear();
         self.doubts.clear();
         self.hearsay = Hearsay::default();
+        self.inheritance = Inheritance::default();
         self.news = Dissemination::default();
     }
 }

@@ -95,7 +95,7 @@ impl Membership {
             self.supersede(now, old, joiner.id(), out);
         }
         self.learn(now, Some(joiner.id()), &joiner, out);
-        let is_told = |record: &&Arc<Record>| self.hearsay.is_told(record.id());
+        let is_told = |record: &&Arc<Record>| self.inheritance.is_told(record.id());
         let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed).filter(is_told);
         JoinAnswer::Accepted { records: known.cloned().collect() }
     }

@@ -120,16 +120,21 @@ impl Membership {
     }
 
     /// Sends what this table has in the buckets that differ, tombstones included: the other may believe in the member.
-    pub(super) fn answer_comparison(&mut self, to: MemberId, theirs: &[TableDigest], out: &mut Outbox) {
+    pub(super) fn answer_comparison(&mut self, now: Timestamp, to: MemberId, theirs: &[TableDigest], out: &mut Outbox) {
         let count = theirs.len();
         let ours = self.table.buckets(count);
+        let is_equal = |member| {
+            let bucket = bucket(member, count);
+            theirs.get(bucket).is_some_and(|theirs| ours.get(bucket) == Some(theirs))
+        };
+        self.vouch_for_equal(now, to, is_equal, out);
         let differing = ours.iter().zip(theirs).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
         let mut held: BTreeMap<usize, Vec<Arc<Record>>> = differing.map(|(number, _)| (number, Vec::new())).collect();
         if held.is_empty() {
             self.agreed = Some(self.table.digest());
             return;
         }
-        for record in self.table.records().filter(|record| self.hearsay.is_told(record.id())) {
+        for record in self.table.records().filter(|record| self.inheritance.is_told(record.id())) {
             if let Some(bucket) = held.get_mut(&bucket(record.id(), count)) {
                 bucket.push(Arc::clone(record));
             }
@@ -163,7 +168,7 @@ impl Membership {
             Some(known) => !Arc::ptr_eq(known, record) && known != record,
             None => record.status() != MemberStatus::Removed,
         };
-        let told = self.table.records().filter(|record| self.hearsay.is_told(record.id()));
+        let told = self.table.records().filter(|record| self.inheritance.is_told(record.id()));
         let lacking = told.filter(|record| complete.contain(record.id())).filter(lacks);
         let lacking: Vec<_> = lacking.cloned().collect();
         for records in lacking.chunks(self.most_records()) {

@@ -85,6 +85,10 @@ impl Membership {
             self.refuse(now, record, Refusal::Forged, out);
             return None;
         }
+        if known.is_terminal() && !record.is_terminal() {
+            self.hear_of_dead(now, from, record, out);
+            return None;
+        }
         let ahead = record.incarnation().get().saturating_sub(known.incarnation().get());
         if !own_word && ahead > Self::FAR_AHEAD {
             self.refuse(now, record, Refusal::Implausible, out);
@@ -93,16 +97,11 @@ impl Membership {
             return None;
         }
         if known.is_terminal() {
-            if !record.is_terminal() {
-                self.hear_of_dead(now, from, record, out);
-                return None;
-            }
             let forgotten = record.status() == MemberStatus::Removed && known.status() == MemberStatus::Dead;
             let expires = self.agenda.deadline(Task::Expire(id));
             if forgotten && !own_word && expires.is_none_or(|at| at.since(now) > self.config.quarantine_ttl / 2) {
                 return None;
             }
-            self.inherit(now, from, id, false);
             return Some(Arc::clone(record));
         }
         if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {

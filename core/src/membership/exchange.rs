@@ -25,6 +25,7 @@ impl Membership {
         self.heard(now, out);
         let (mut news, mut disputed) = (false, false);
         for record in records {
+            self.vouch(now, from, record, out);
             // Most records of a comparison are known, and within one process they are the very same.
             if self.table.get(record.id()).is_some_and(|known| Arc::ptr_eq(known, record)) {
                 continue;
@@ -46,6 +47,7 @@ impl Membership {
         let agrees = digest == Some(self.table.digest());
         if agrees {
             self.agreed = digest;
+            self.vouch_for_equal(now, from, |_| true, out);
         }
         // What has just brought news is no sign of a lasting difference: the rest may be on its way. Nor would a
         // comparison say more of what is in dispute. Polls go to all members while views differ anyway.
@@ -60,7 +62,7 @@ impl Membership {
                 self.ping_reported(now, from, sequence, target, outcome, out);
             }
             Message::Gossip { .. } => {}
-            Message::Compare { buckets, .. } => self.answer_comparison(from, &buckets, out),
+            Message::Compare { buckets, .. } => self.answer_comparison(now, from, &buckets, out),
             Message::Sync { records, complete } => self.complete_comparison(from, &records, &complete, out),
         }
         if differs && self.phase != Phase::Joining {

@@ -18,10 +18,7 @@
 //! Of a newcomer both who let it in and itself tell all others. A member of whom only one has spoken for a probe
 //! interval is asked itself: so two parts of a cluster that know of each other through one member find each other.
 //!
-//! A newcomer learns of members that were dead before it came, from whoever lets it in. It holds them for dead, so that
-//! their keys stay where they are, but it says so to nobody before it has heard it from a second member, and gives it
-//! up when anybody says that the member lives, or the member itself speaks: else it would be the second voice of a
-//! liar.
+//! What a node is told when it is let in is believed, but not passed on: see [`inheritance`](super::inheritance).
 //!
 //! A node whose own probes say little for now, because it hears nobody, is about to lose a partition, or sees a storm
 //! of suspicions, believes two voices only.
@@ -53,16 +50,15 @@ pub(super) struct Hearsay {
     lives: BTreeMap<MemberId, Said>,
     /// That there are members of whom nothing is known.
     newcomers: BTreeMap<MemberId, Said>,
-    /// Dead members that this node never held for living, and that fewer than two have said to be dead.
-    inherited: BTreeMap<MemberId, Voices>,
     /// That this node is dead.
     of_me: Voices,
     /// When others were asked what they hold this node for.
     asked: Option<Timestamp>,
 }
 
+/// What has been said of one member.
 #[derive(Debug)]
-struct Said {
+pub(super) struct Said {
     record: Arc<Record>,
     voices: Voices,
     /// When the member was asked last; of a newcomer also when it was first told of.
@@ -70,14 +66,40 @@ struct Said {
 }
 
 impl Said {
-    fn new(record: &Arc<Record>) -> Self {
+    pub(super) fn new(record: &Arc<Record>) -> Self {
         Self { record: Arc::clone(record), voices: Voices::default(), asked: None }
+    }
+
+    pub(super) const fn record(&self) -> &Arc<Record> {
+        &self.record
     }
 
     fn merge(&mut self, record: &Record) {
         if let Some(merged) = self.record.merged(record) {
             self.record = Arc::new(merged);
         }
+    }
+
+    /// Another describes the member; whether enough have described the same. Of two versions the later one is believed
+    /// where the member could refute it, and no suspicion yet.
+    pub(super) fn hear(&mut self, from: MemberId, record: &Arc<Record>, now: Timestamp, within: Duration) -> bool {
+        if self.record.member() != record.member() || self.record.is_terminal() != record.is_terminal() {
+            *self = Self { asked: self.asked, ..Self::new(record) };
+        }
+        self.voices.add(from, now, within);
+        if !record.is_terminal() {
+            let said_before = (self.record.stage(), self.record.incarnation());
+            let ((stage, incarnation), later) = match (record.stage(), record.incarnation()) {
+                version if version < said_before => (version, said_before),
+                version => (said_before, version),
+            };
+            let ahead = later.1.get().saturating_sub(incarnation.get());
+            // A step that it refutes if it has not made it.
+            let harmless = later.0 <= Stage::Up && ahead <= Membership::FAR_AHEAD;
+            let (stage, incarnation) = if harmless { later } else { (stage, incarnation) };
+            self.record = Arc::new(Record::new(record.member().clone(), incarnation, stage));
+        }
+        self.voices.count(now, within) >= Voices::ENOUGH
     }
 }
 
@@ -89,12 +111,6 @@ impl Hearsay {
     pub(super) fn forget(&mut self, member: MemberId) {
         self.deaths.remove(&member);
         self.lives.remove(&member);
-        self.inherited.remove(&member);
-    }
-
-    /// Whether this dead member is spoken of to others.
-    pub(super) fn is_told(&self, member: MemberId) -> bool {
-        !self.inherited.contains_key(&member)
     }
 
     pub(super) fn accused(&self) -> impl Iterator<Item = MemberId> + '_ {
@@ -111,7 +127,7 @@ impl Hearsay {
     }
 
     pub(super) fn missed(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.lives.keys().chain(self.inherited.keys()).copied()
+        self.lives.keys().copied()
     }
 
     /// What is said of this member in one of the tables, made anew if there is room for one more among so many.
@@ -140,7 +156,7 @@ impl Membership {
     /// Newcomers that are asked at once.
     const NEWCOMERS_ASKED: usize = 3;
 
-    fn voice_ttl(&self) -> Duration {
+    pub(super) fn voice_ttl(&self) -> Duration {
         self.config.probe_interval * Self::VOICE_COUNTS_FOR
     }
 
@@ -210,8 +226,7 @@ impl Membership {
         Some(Arc::new(version.claimed(Verdict::Suspect, by)))
     }
 
-    /// What is believed of a member of whom nothing is known. Two voices count together when they describe the same. Of
-    /// two versions the later one is believed where the member could refute it, and no suspicion yet.
+    /// What is believed of a member of whom nothing is known. Two voices count together when they describe the same.
     pub(super) fn believed_newcomer(
         &mut self,
         now: Timestamp,
@@ -219,33 +234,13 @@ impl Membership {
         record: &Arc<Record>,
     ) -> Option<Arc<Record>> {
         let (id, within) = (record.id(), self.voice_ttl());
-        let from = from.filter(|from| *from != id);
         // Its own word, or that of one who let this node in. That one is gone is not remembered, and nobody's loss.
-        if from.is_none() || record.status() == MemberStatus::Removed || self.table.has_lapsed(id) {
-            return Some(Arc::clone(record));
-        }
+        let removed = record.status() == MemberStatus::Removed || self.table.has_lapsed(id);
+        let Some(from) = from.filter(|from| *from != id && !removed) else { return Some(Arc::clone(record)) };
         let most = Hearsay::MOST_NEWCOMERS;
         let said = Hearsay::of(&mut self.hearsay.newcomers, most, record, now, within)?;
         said.asked.get_or_insert(now);
-        if said.record.member() != record.member() || said.record.is_terminal() != record.is_terminal() {
-            *said = Said { asked: said.asked, ..Said::new(record) };
-        }
-        if let Some(from) = from {
-            said.voices.add(from, now, within);
-        }
-        if !record.is_terminal() {
-            let said_before = (said.record.stage(), said.record.incarnation());
-            let ((stage, incarnation), later) = match (record.stage(), record.incarnation()) {
-                version if version < said_before => (version, said_before),
-                version => (said_before, version),
-            };
-            let ahead = later.1.get().saturating_sub(incarnation.get());
-            // A step that it refutes if it has not made it.
-            let harmless = later.0 <= Stage::Up && ahead <= Self::FAR_AHEAD;
-            let (stage, incarnation) = if harmless { later } else { (stage, incarnation) };
-            said.record = Arc::new(Record::new(record.member().clone(), incarnation, stage));
-        }
-        (said.voices.count(now, within) >= Voices::ENOUGH).then(|| Arc::clone(&said.record))
+        said.hear(from, record, now, within).then(|| Arc::clone(&said.record))
     }
 
     /// A message has come from one who did not say who it is; whether others have told of it.
@@ -274,29 +269,6 @@ impl Membership {
         }
     }
 
-    /// This node learns of a dead member that it never held for living, or hears of it again.
-    pub(super) fn inherit(&mut self, now: Timestamp, from: Option<MemberId>, member: MemberId, new: bool) {
-        let within = self.voice_ttl();
-        if new && from != Some(member) {
-            self.hearsay.inherited.insert(member, Voices::default());
-        }
-        if let (Some(voices), Some(from)) = (self.hearsay.inherited.get_mut(&member), from) {
-            voices.add(from, now, within);
-            if voices.count(now, within) >= Voices::ENOUGH {
-                self.hearsay.inherited.remove(&member);
-                self.spread(member);
-            }
-        }
-    }
-
-    /// A dead member speaks that this node has only been told of.
-    pub(super) fn hear_inherited(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        if let Some(known) = self.table.get(member).filter(|_| !self.hearsay.is_told(member)) {
-            let living = Arc::new(known.own_part());
-            self.reinstate(now, &living, out);
-        }
-    }
-
     /// Somebody says that a dead member lives. Nothing of it is merged: what was condemned stays as it was until the
     /// verdict is taken back.
     pub(super) fn hear_of_dead(
@@ -310,10 +282,7 @@ impl Membership {
         let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead).cloned() else {
             return;
         };
-        if !self.hearsay.is_told(id) {
-            if record.incarnation() >= known.incarnation() {
-                self.reinstate(now, &Arc::new(record.own_part()), out);
-            }
+        if self.deny_inherited(now, record, out) {
             return;
         }
         let later = record.claim().is_none() && record.incarnation() > known.incarnation();
@@ -321,7 +290,12 @@ impl Membership {
         // Nothing but that it has written later: what else it wrote is learned when it lives.
         let living = Arc::new(Record::new(known.member().clone(), record.incarnation(), known.stage()));
         let Some(said) = Hearsay::of(&mut self.hearsay.lives, Hearsay::MOST, &living, now, within) else { return };
-        said.merge(&living);
+        // Of several later versions the earliest: whoever says a later one than it wrote adds no more than a voice.
+        if said.record.incarnation() <= known.incarnation() {
+            *said = Said::new(&living);
+        } else if living.incarnation() < said.record.incarnation() {
+            said.record = living;
+        }
         let new = said.voices.add(from, now, within);
         if !self.withdraw(now, id, out) && new {
             self.refuse(now, record, Refusal::Final, out);
@@ -340,11 +314,12 @@ impl Membership {
         true
     }
 
-    fn reinstate(&mut self, now: Timestamp, living: &Arc<Record>, out: &mut Outbox) {
+    pub(super) fn reinstate(&mut self, now: Timestamp, living: &Arc<Record>, out: &mut Outbox) {
         let member = living.id();
         self.hearsay.forget(member);
+        self.inheritance.revive(member);
         self.agenda.cancel(Task::Expire(member));
-        self.table.reinstate(living);
+        self.table.replace(living);
         self.spread(member);
         let incarnation = living.incarnation();
         self.chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: now });

@@ -64,11 +64,12 @@ impl Membership {
         }
         if from.is_none() {
             self.hearsay.know(id);
+            if source == Source::Heard(None) {
+                self.inherit(id, to);
+            }
         }
         // What a joiner is told by those who let it in is no news to them. Nor is who else says what all know.
-        let inherited = from.is_none() && to == MemberStatus::Dead;
-        let is_told = !inherited && self.hearsay.is_told(id);
-        if self.phase != Phase::Joining && merged.weightier && is_told {
+        if self.phase != Phase::Joining && merged.weightier && self.inheritance.is_told(id) {
             let urgency = if to == MemberStatus::Suspect { Urgency::Second } else { Urgency::First };
             // One more accuser of a suspect only hastens, and it is enough that somebody knows of all in time.
             let most = self.config.retransmits(self.table.size());
@@ -78,16 +79,7 @@ impl Membership {
         let changed = from != Some(to);
         match to {
             MemberStatus::Joining | MemberStatus::Up | MemberStatus::Leaving => {
-                if self.suspicions.remove(&id).is_some() {
-                    self.agenda.cancel(Task::Suspicion(id));
-                    self.breaker.note_refuted(now, &self.config);
-                    self.refusals.refuted(id);
-                    self.stats.refuted += 1;
-                    if let Some(record) = self.table.get(id) {
-                        let incarnation = record.incarnation();
-                        self.chronicle.ended(id, SuspicionOutcome::Refuted { incarnation, at: now });
-                    }
-                }
+                self.unsuspect(now, id);
             }
             MemberStatus::Suspect => {
                 if changed || merged.rewritten {
@@ -107,11 +99,6 @@ impl Membership {
                         Source::Heard(_) | Source::Accused(_) => QuarantineReason::Declared { by: by.unwrap_or(id) },
                     };
                     self.table.set_reason(id, reason);
-                    if let Source::Heard(by) = source
-                        && inherited
-                    {
-                        self.inherit(now, by, id, true);
-                    }
                     self.chronicle.ended(id, SuspicionOutcome::Dead { by, reason, at: now });
                 }
             }
@@ -151,6 +138,20 @@ impl Membership {
             let share = u32::try_from(HASTENED_BY).unwrap_or(u32::MAX).min(others);
             if matches!(source, Source::Heard(_)) && self.rng.random_ratio(share, others) {
                 self.detector.hasten(id);
+            }
+        }
+    }
+
+    /// It lives, and has said so.
+    pub(super) fn unsuspect(&mut self, now: Timestamp, member: MemberId) {
+        if self.suspicions.remove(&member).is_some() {
+            self.agenda.cancel(Task::Suspicion(member));
+            self.breaker.note_refuted(now, &self.config);
+            self.refusals.refuted(member);
+            self.stats.refuted += 1;
+            if let Some(record) = self.table.get(member) {
+                let incarnation = record.incarnation();
+                self.chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: now });
             }
         }
     }

@@ -236,16 +236,19 @@ impl Table {
         Merged { changed: true, weightier, rewritten, from: Some(from), to, refused }
     }
 
-    /// A dead member lives after all, as this record says.
-    pub(super) fn reinstate(&mut self, record: &Arc<Record>) {
+    /// Whatever was known of this member, it is what this record says.
+    pub(super) fn replace(&mut self, record: &Arc<Record>) {
         if let Ok(place) = self.place(record.id())
             && let Some(known) = self.others.get_mut(place)
         {
             let (old, new) = (share(known), share(record));
-            self.living += usize::from(known.is_terminal() && !record.is_terminal());
+            self.living += usize::from(!record.is_terminal());
+            self.living -= usize::from(!known.is_terminal());
             *known = Arc::clone(record);
             self.digest_of(record.id(), old, new);
-            self.reasons.remove(&record.id());
+            if record.status() != MemberStatus::Dead {
+                self.reasons.remove(&record.id());
+            }
         }
     }
 

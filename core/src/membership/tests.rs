@@ -9,6 +9,7 @@ use super::*;
 use crate::{Address, RequestId};
 
 mod evidence;
+mod inheritance;
 mod joining;
 mod lies;
 mod thrift;

@@ -118,7 +118,7 @@ impl Membership {
         for other in &others {
             let mut updates = self.updates_for(*other, false);
             // What is asked about goes first, so that who holds it for dead or gone says so.
-            if let Some(record) = self.table.get(member)
+            if let Some(record) = self.table.get(member).filter(|_| self.inheritance.is_told(member))
                 && !self.news.holds(*other, self.table.digest())
                 && updates.iter().all(|update| update.id() != member)
             {
@@ -164,7 +164,7 @@ impl Membership {
     pub(super) fn report(&mut self, relay: Relay, outcome: PingOutcome, out: &mut Outbox) {
         let Relay { target, origin, sequence } = relay;
         let mut updates = self.updates_for(origin, false);
-        let ended = self.table.get(target).filter(|record| record.is_terminal() && self.hearsay.is_told(target));
+        let ended = self.table.get(target).filter(|record| record.is_terminal() && self.inheritance.is_told(target));
         if let Some(record) = ended
             && updates.iter().all(|update| update.id() != target)
         {
@@ -289,6 +289,7 @@ impl Membership {
             }
             Some(_) => {
                 self.news.remove(member);
+                self.inheritance.forget(member);
                 self.table.lapse(member);
                 self.agenda.schedule(Task::Expire(member), now + self.config.lapse_ttl());
             }
@@ -354,7 +355,8 @@ impl Membership {
     /// It may live, cut off from the news: then it stops, or begins anew.
     fn tell_a_dead_one(&mut self, out: &mut Outbox) {
         let chosen = self.rng.random_range(0..self.table.dead_count());
-        if let Some((record, _)) = self.table.dead().nth(chosen).filter(|(dead, _)| self.hearsay.is_told(dead.id())) {
+        if let Some((record, _)) = self.table.dead().nth(chosen).filter(|(dead, _)| self.inheritance.is_told(dead.id()))
+        {
             tell_the_dead(record, self.table.digest(), out);
         }
     }

@@ -281,14 +281,6 @@ fn among_four() -> Node {
     node
 }
 
-impl Node {
-    fn ask_about(&mut self, milliseconds: u64, from: MemberId, target: MemberId) {
-        let (sequence, digest) = (ProbeSequence::new(77), self.membership.digest());
-        let message = Message::PingRequest { sequence, target, refused: false, updates: vec![], digest };
-        self.receive(milliseconds, from, message);
-    }
-}
-
 fn pinged(node: &Node, member: MemberId) -> usize {
     node.sent().into_iter().filter(|(to, message)| *to == member && matches!(message, Message::Ping { .. })).count()
 }
@@ -533,7 +525,22 @@ fn the_condemned_speaks_for_itself_but_not_alone() {
     assert_eq!(node.status(C), Some(MemberStatus::Dead));
     node.gossip(30, B, vec![record(C, 2, Stage::Up)]);
     assert_eq!(node.status(C), Some(MemberStatus::Up));
-    assert_eq!(node.membership.records().find(|known| known.id() == C), Some(&record(C, 3, Stage::Up)));
+    let known = node.membership.records().find(|known| known.id() == C);
+    assert_eq!(known, Some(&record(C, 2, Stage::Up)), "in the version that both say");
+}
+
+#[test]
+fn who_says_an_impossible_version_of_the_condemned_keeps_it_neither_dead_nor_alive_in_that_one() {
+    for far in [2 + STEP, 1 << 50] {
+        for order in [[B, D], [D, B]] {
+            let mut node = burier();
+            for (at, from) in (10..).zip(order) {
+                let version = if from == B { far } else { 2 };
+                node.gossip(at, from, vec![record(C, version, Stage::Up)]);
+            }
+            assert_eq!(node.events, withdrawn(11));
+        }
+    }
 }
 
 // proves MG-3.1
@@ -551,62 +558,6 @@ fn no_number_of_voices_brings_back_what_was_condemned_nor_what_is_suspected_nor_
         node.gossip(60_010, from, vec![record(C, 2, Stage::Up)]);
     }
     assert_eq!(node.status(C), Some(MemberStatus::Removed));
-}
-
-// What a newcomer is told
-
-/// A node that has been told by B, when it came, that C is dead; it knows B and D.
-fn newcomer() -> Node {
-    let mut node = Node::new();
-    node.input(0, start(&["host:2"]));
-    let records = shared([record(B, 1, Stage::Up), record(D, 1, Stage::Up), dead(C, B)]);
-    node.input(5, answered("host:2", JoinAnswer::Accepted { records }));
-    node.ping(10, B, vec![]);
-    assert_eq!((node.membership.phase(), node.status(C)), (Phase::Up, Some(MemberStatus::Dead)));
-    node.membership.agenda.cancel(Task::Probe);
-    node.membership.news = Dissemination::default();
-    node
-}
-
-/// Whether it says anything of C to D, who asks for all that it knows.
-fn tells_of_c(node: &mut Node, milliseconds: u64) -> bool {
-    node.receive(milliseconds, D, Message::Compare { updates: vec![], buckets: vec![TableDigest::new(7)] });
-    node.sent().iter().any(|(_, message)| message.contents().0.iter().any(|record| record.id() == C))
-}
-
-// Else a liar and whom it has just let in would be two voices.
-#[test]
-fn a_newcomer_is_no_voice_for_the_death_of_whom_it_has_never_known() {
-    let mut node = newcomer();
-    node.run_to(1000);
-    let spreads = |(_, message): &(MemberId, Message)| message.contents().0.iter().any(|record| record.id() == C);
-    assert!(!node.sent().iter().any(spreads));
-    assert!(!tells_of_c(&mut node, 1010));
-    node.ask_about(1020, D, C);
-    assert!(!node.sent().iter().any(spreads));
-    node.gossip(1030, B, vec![record(C, 2, Stage::Up).claimed(Verdict::Dead, B)]);
-    node.run_to(1035);
-    assert!(!node.sent().iter().any(spreads));
-    assert!(!tells_of_c(&mut node, 1040), "B has said so before");
-    node.gossip(1050, D, vec![dead(C, B)]);
-    assert!(tells_of_c(&mut node, 1060));
-}
-
-#[test]
-fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speaks() {
-    let mut node = newcomer();
-    node.gossip(20, D, vec![record(C, 1, Stage::Up)]);
-    assert_eq!(node.status(C), Some(MemberStatus::Up));
-    let mut node = newcomer();
-    node.ping(20, C, vec![]);
-    assert_eq!(node.status(C), Some(MemberStatus::Up));
-    assert!(matches!(node.sent().as_slice(), [.., (C, Message::PingAck { .. })]), "{:?}", node.sent());
-    let mut node = newcomer();
-    for by in [B, D] {
-        node.gossip(20, by, vec![dead(C, B)]);
-    }
-    node.gossip(30, D, vec![record(C, 1, Stage::Up)]);
-    assert_eq!(node.status(C), Some(MemberStatus::Dead), "two have said so");
 }
 
 // The end of a quarantine

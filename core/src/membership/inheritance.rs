@@ -1,0 +1,146 @@
+//! What a node has from the answer alone that let it in.
+//!
+//! Whoever lets a node in tells it of all members. That is one voice, and it may lie; but the node has no other to go
+//! by yet. So it takes all that for true, and tells it to nobody: else it would be the second voice of a liar for
+//! members that do not exist, or are not dead. What it has inherited is its own to tell
+//!
+//! - when the member itself has described itself, or
+//! - when two members have described it, each in a message of its own, or have shown a table equal to this one, or
+//!   equal in the part where the member belongs.
+//!
+//! What these say replaces what was inherited where the two cannot both be true. Of those that it inherited as dead it
+//! gives up each one of whom anybody says that it lives, and each one that speaks.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use gristmill_messages::MemberId;
+
+use super::hearsay::Said;
+use super::record::{Record, Stage};
+use super::{Membership, Outbox, Phase};
+use crate::{MemberStatus, Timestamp};
+
+/// Members that this node tells nobody of. Bounded by the table.
+#[derive(Debug, Default)]
+pub(super) struct Inheritance(BTreeMap<MemberId, Inherited>);
+
+#[derive(Debug)]
+struct Inherited {
+    /// It was dead when this node first heard of it, and nobody has denied it.
+    dead: bool,
+    /// Others than those who let this node in may not know of it.
+    is_news: bool,
+    /// What members have said of it since.
+    said: Option<Said>,
+}
+
+impl Inheritance {
+    /// Whether others are told what is known of this member.
+    pub(super) fn is_told(&self, member: MemberId) -> bool {
+        !self.0.contains_key(&member)
+    }
+
+    fn is_dead(&self, member: MemberId) -> bool {
+        self.0.get(&member).is_some_and(|inherited| inherited.dead)
+    }
+
+    /// It lives, others say.
+    pub(super) fn revive(&mut self, member: MemberId) {
+        if let Some(inherited) = self.0.get_mut(&member) {
+            inherited.dead = false;
+        }
+    }
+
+    /// Nothing is known of it any more.
+    pub(super) fn forget(&mut self, member: MemberId) {
+        self.0.remove(&member);
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.0.keys().copied()
+    }
+}
+
+impl Membership {
+    /// A member is known from now on, by the answer that let this node in.
+    pub(super) fn inherit(&mut self, member: MemberId, status: MemberStatus) {
+        let dead = status == MemberStatus::Dead;
+        let is_news = dead || self.phase != Phase::Joining;
+        self.inheritance.0.insert(member, Inherited { dead, is_news, said: None });
+    }
+
+    /// A member has described one that was inherited, or itself.
+    pub(super) fn vouch(&mut self, now: Timestamp, from: MemberId, record: &Arc<Record>, out: &mut Outbox) {
+        let (id, within) = (record.id(), self.voice_ttl());
+        let Some(inherited) = self.inheritance.0.get_mut(&id) else { return };
+        if from == id {
+            return self.vouched(now, &Arc::new(record.own_part()), out);
+        }
+        let said = inherited.said.get_or_insert_with(|| Said::new(record));
+        if said.hear(from, record, now, within) {
+            let record = Arc::clone(said.record());
+            self.vouched(now, &record, out);
+        }
+    }
+
+    /// A member has shown that it holds the same of all members for whom `same` holds.
+    pub(super) fn vouch_for_equal(
+        &mut self,
+        now: Timestamp,
+        from: MemberId,
+        same: impl Fn(MemberId) -> bool,
+        out: &mut Outbox,
+    ) {
+        let equal = self.inheritance.members().filter(|member| same(*member));
+        let equal: Vec<_> = equal.filter_map(|member| self.table.get(member).cloned()).collect();
+        for record in equal {
+            self.vouch(now, from, &record, out);
+        }
+    }
+
+    /// A message has come from one that was inherited as dead.
+    pub(super) fn hear_inherited(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
+        if self.inheritance.is_dead(member)
+            && let Some(known) = self.table.get(member)
+        {
+            let living = Arc::new(known.own_part());
+            self.reinstate(now, &living, out);
+        }
+    }
+
+    /// Somebody says that a member lives that was inherited as dead; whether it was.
+    pub(super) fn deny_inherited(&mut self, now: Timestamp, record: &Record, out: &mut Outbox) -> bool {
+        let id = record.id();
+        let was = self.inheritance.is_dead(id);
+        if was && self.table.get(id).is_some_and(|known| record.incarnation() >= known.incarnation()) {
+            self.reinstate(now, &Arc::new(record.own_part()), out);
+        }
+        was
+    }
+
+    /// It is there, as `truth` says.
+    fn vouched(&mut self, now: Timestamp, truth: &Arc<Record>, out: &mut Outbox) {
+        let id = truth.id();
+        let Some(inherited) = self.inheritance.0.remove(&id) else { return };
+        let Some(known) = self.table.get(id).cloned() else { return };
+        let ahead = known.incarnation().get().saturating_sub(truth.incarnation().get());
+        let untrue = known.member() != truth.member() || ahead > Self::FAR_AHEAD;
+        match (known.is_terminal(), truth.is_terminal()) {
+            (true, false) if inherited.dead => self.reinstate(now, truth, out),
+            (true, true) if untrue => self.table.replace(truth),
+            (false, false) if untrue || known.stage() >= Stage::Leaving && truth.stage() < Stage::Leaving => {
+                let from = known.status();
+                self.table.replace(truth);
+                self.unsuspect(now, id);
+                self.tell(now, id, Some(from), truth.status(), out);
+            }
+            _ => {}
+        }
+        let claimed = self.table.get(id).is_some_and(|record| record.claim().is_some());
+        if inherited.is_news || claimed {
+            self.spread(id);
+        }
+    }
+}
