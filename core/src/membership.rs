@@ -145,7 +145,7 @@ use agenda::Agenda;
 use breaker::Breaker;
 use comparison::Comparisons;
 use dissemination::Dissemination;
-use doubt::{Doubt, Reports};
+use doubt::{Climb, Reports};
 use explanation::Chronicle;
 use failure_detector::FailureDetector;
 use health::Health;
@@ -181,8 +181,6 @@ enum Task {
     ProbeEnd(ProbeSequence),
     RelayTimeout(ProbeSequence),
     Suspicion(MemberId),
-    /// A departure that the member itself has not confirmed.
-    Doubt(MemberId),
     /// The next step of forgetting a member.
     Expire(MemberId),
     Probe,
@@ -215,11 +213,10 @@ pub struct Membership {
     /// When a message of anybody arrived.
     last_heard: Timestamp,
     /// Departures that are known from others alone.
-    doubts: BTreeMap<MemberId, Doubt>,
     hearsay: Hearsay,
     inheritance: Inheritance,
     /// When this node last wrote a version far above its own.
-    climbed: Option<Timestamp>,
+    climb: Climb,
     reports: Reports,
     chronicle: Chronicle,
     stats: Stats,
@@ -252,10 +249,9 @@ impl Membership {
             isolated: false,
             stood_still: None,
             last_heard: Timestamp::ZERO,
-            doubts: BTreeMap::new(),
             hearsay: Hearsay::default(),
             inheritance: Inheritance::default(),
-            climbed: None,
+            climb: Climb::default(),
             reports: Reports::default(),
             chronicle: Chronicle::default(),
             stats: Stats::default(),
@@ -408,11 +404,11 @@ impl Membership {
         assert!(self.detector.watched().all(is_living), "only the living are probed");
         assert!(self.news.members().all(|id| self.table.get(id).is_some()), "news is of known members");
         assert!(self.refusals.members().all(is_living), "only the living are refused");
-        let doubted = |id: &MemberId| is_living(*id) && self.agenda.deadline(Task::Doubt(*id)).is_some();
-        assert!(self.doubts.keys().all(doubted), "every doubt ends");
+        assert!(self.hearsay.departing().all(is_living), "only the living are said to depart");
         assert!(self.hearsay.newcomers().all(|id| self.table.get(id).is_none()), "newcomers are not known yet");
         assert!(self.hearsay.accused().all(is_living), "only the living are said to be dead");
-        assert!(self.hearsay.missed().all(|id| self.table.reason(id).is_some()), "only the dead are said to live");
+        let is_missed = |id| self.table.reason(id).is_some() || self.suspicions.contains_key(&id);
+        assert!(self.hearsay.missed().all(is_missed), "only the dead and suspects are said to live");
         assert!(self.inheritance.members().all(|id| self.table.get(id).is_some()), "only the known are inherited");
         let due = |task| self.agenda.deadline(task).is_some();
         let timed = |sequence| due(Task::ProbeTimeout(sequence)) || due(Task::ProbeEnd(sequence));
@@ -478,9 +474,6 @@ impl Membership {
                 Task::ProbeTimeout(sequence) => self.probe_timed_out(now, sequence, out),
                 Task::ProbeEnd(sequence) => self.probe_failed(now, sequence, out),
                 Task::RelayTimeout(sequence) => self.relay_timed_out(sequence, out),
-                Task::Doubt(member) => {
-                    self.undenied(now, member, out);
-                }
                 Task::Suspicion(member) => self.suspicion_expired(now, member, out),
                 Task::Expire(member) => self.expire(now, member, out),
                 Task::Probe => self.probe(now, out),
@@ -509,10 +502,7 @@ impl Membership {
     /// Everything that others have to do in time may take so much longer.
     fn give_time(&mut self, grace: Duration) {
         let waits = |task: &Task| {
-            matches!(
-                task,
-                Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Doubt(_) | Task::Suspicion(_)
-            )
+            matches!(task, Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Suspicion(_))
         };
         self.agenda.postpone(grace, waits);
         for suspicion in self.suspicions.values_mut() {
@@ -532,7 +522,6 @@ impl Membership {
         self.phase = Phase::Stopped;
         self.agenda.clear();
         self.suspicions.clear();
-        self.doubts.clear();
         self.hearsay = Hearsay::default();
         self.inheritance = Inheritance::default();
         self.news = Dissemination::default();

@@ -199,13 +199,15 @@ fn islands_that_formed_apart_merge_when_they_can_reach_each_other() {
 fn the_halves_of_a_long_partition_merge_after_they_have_forgotten_each_other() {
     for seed in 1..=20 {
         let mut network = seeded_cluster(seed, 4);
+        // Until all have heard of all: who has joined just now is no witness of what it was told.
+        network.run(SECOND);
         network.cut(&[1, 3], &[2, 4]);
         let apart = [(1, 2), (1, 4), (3, 2), (3, 4)];
         let all_dead = |network: &Network| {
             let dead = |(one, other)| network.sees(one, other) == Some(Dead) && network.sees(other, one) == Some(Dead);
             apart.into_iter().all(dead)
         };
-        assert!(network.run_until(5 * SECOND, all_dead));
+        assert!(network.run_until(5 * SECOND, all_dead), "{seed} {network:?}");
         network.heal();
         assert!(
             network.run_until(20 * SECOND, |network| network.islands() == 1 && network.is_converged()),

@@ -23,7 +23,8 @@ impl Membership {
         if is_me || self.table.get(member).is_none_or(|record| record.is_terminal()) {
             return;
         }
-        if self.undenied(now, member, out) {
+        if let Some(departed) = self.told_departure(now, member) {
+            self.learn(now, None, &departed, out);
             return;
         }
         for sequence in self.detector.probes_of(member, true) {

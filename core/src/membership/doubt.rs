@@ -5,9 +5,9 @@
 //!
 //! | said of a known member by another | believed |
 //! | --- | --- |
-//! | a later incarnation, at an earlier or the same stage up to `Up` | yes, unless it is implausibly far ahead: then the member is asked. It writes a later one |
+//! | a later incarnation, at an earlier or the same stage up to `Up` | yes, unless it is implausibly far ahead, or this node's own probe has failed: then the member is asked. It writes a later one |
 //! | another address, other kinds, another weight | never: an id lives as long as its process, and stays what it is |
-//! | that it leaves or has left | when it does not answer a ping, or says so itself |
+//! | that it leaves or has left | as its death is: see [`hearsay`](super::hearsay) |
 //! | that it is suspect | yes: the member refutes |
 //! | that it is dead, that a dead one lives, or that there is one of whom nothing is known | see [`hearsay`](super::hearsay) |
 //! | that a dead one is forgotten | when half of its quarantine is over here |
@@ -18,15 +18,14 @@ use core::time::Duration;
 use gristmill_messages::MemberId;
 
 use super::record::{Record, Stage, Verdict};
-use super::{Event, Membership, Outbox, ProbeSequence, Refusal, Task};
+use super::{Event, Membership, Outbox, Refusal, Task};
 use crate::{MemberStatus, Timestamp};
 
-/// A departure that awaits the member's own word.
-#[derive(Debug)]
-pub(super) struct Doubt {
-    record: Arc<Record>,
-    /// Of the ping that asks the member.
-    sequence: ProbeSequence,
+/// By how much this node has lately outbid what was said of it, beyond the steps that are nothing unusual.
+#[derive(Debug, Default)]
+pub(super) struct Climb {
+    since: Timestamp,
+    by: u64,
 }
 
 /// How often it was said lately that something was refused. Peers decide how often there is reason to, and each time is
@@ -51,15 +50,13 @@ impl Reports {
 }
 
 impl Membership {
-    /// Departures that are doubted at the same time; more are not listened to, and will be said again.
-    const MOST_DOUBTS: usize = 256;
     /// A step of an incarnation that no member makes between two pieces of news of it, and that another may not say of
     /// it.
     pub(super) const FAR_AHEAD: u64 = 1 << 10;
-    /// A step that a member does not make, whatever is said of it: above anything that others can be made to believe,
-    /// in steps of [`FAR_AHEAD`](Self::FAR_AHEAD), within a probe interval.
+    /// How far a member climbs within a probe interval, whatever is said of it: above anything that others can be made
+    /// to believe meanwhile, in steps of [`FAR_AHEAD`](Self::FAR_AHEAD).
     const MOST_CLIMBED: u64 = 1 << 42;
-    /// An incarnation that no member reaches. A liar that has a member make the greatest step in each probe interval
+    /// An incarnation that no member reaches. A liar that has a member climb as far as it can in each probe interval
     /// needs a million of them: twelve days of seconds.
     const OUT_OF_REACH: u64 = 1 << 62;
 
@@ -104,13 +101,23 @@ impl Membership {
             }
             return Some(Arc::clone(record));
         }
-        if record.claim().is_some_and(|claim| claim.verdict > Verdict::Suspect) {
-            return self.believes_death(now, from, record, out).then(|| Arc::clone(record));
+        if let Some(claim) = record.claim().filter(|claim| claim.verdict > Verdict::Suspect) {
+            // Whom others have forgotten this node has not buried yet: the verdict could not be taken back.
+            let dead = Arc::new(record.own_part().claimed(Verdict::Dead, claim.by));
+            return self.believes_death(now, from, &dead, out).then_some(dead);
         }
-        let departs = record.stage() >= Stage::Leaving && known.stage() < Stage::Leaving;
-        if departs && !own_word {
-            self.doubt(now, record, out);
-            return None;
+        if own_word {
+            return Some(Arc::clone(record));
+        }
+        // Who has said itself that it leaves will have left.
+        if known.stage() >= Stage::Leaving {
+            return Some(Arc::clone(record));
+        }
+        if record.stage() >= Stage::Leaving {
+            return self.believed_departure(now, from, record, out);
+        }
+        if record.incarnation() > known.incarnation() && self.has_failed_here(id) {
+            return self.believed_refutation(now, from, record);
         }
         Some(Arc::clone(record))
     }
@@ -121,12 +128,15 @@ impl Membership {
         if ahead <= Self::FAR_AHEAD {
             return true;
         }
-        let climbed_lately = self.climbed.is_some_and(|at| now.since(at) < self.config.probe_interval);
-        if ahead > Self::MOST_CLIMBED || climbed_lately {
+        if now.since(self.climb.since) >= self.config.probe_interval {
+            self.climb = Climb { since: now, by: 0 };
+        }
+        let by = self.climb.by.saturating_add(ahead);
+        if by > Self::MOST_CLIMBED {
             self.refuse(now, said, Refusal::Implausible, out);
             return false;
         }
-        self.climbed = Some(now);
+        self.climb.by = by;
         true
     }
 
@@ -136,40 +146,6 @@ impl Membership {
         self.stats.refused += 1;
         if self.reports.take(now, self.config.probe_interval) {
             out.event(Event::TransitionRefused { member: said.id(), from, to: said.status(), reason });
-        }
-    }
-
-    /// The member's answer to the ping of a doubt: what it said of itself with it was learned already.
-    pub(super) fn contradicted(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
-        if self.doubts.get(&from).is_none_or(|doubt| doubt.sequence != sequence) {
-            return;
-        }
-        self.agenda.cancel(Task::Doubt(from));
-        if let (Some(doubt), Some(known)) = (self.doubts.remove(&from), self.table.get(from))
-            && known.stage() < Stage::Leaving
-        {
-            self.refuse(now, &doubt.record.own_part(), Refusal::Forged, out);
-        }
-    }
-
-    /// The member is not there to deny it; whether there was a doubt.
-    pub(super) fn undenied(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
-        self.agenda.cancel(Task::Doubt(member));
-        let doubt = self.doubts.remove(&member);
-        doubt.map(|doubt| self.learn(now, None, &doubt.record, out)).is_some()
-    }
-
-    fn doubt(&mut self, now: Timestamp, record: &Arc<Record>, out: &mut Outbox) {
-        let id = record.id();
-        if let Some(doubt) = self.doubts.get_mut(&id) {
-            if let Some(merged) = doubt.record.merged(record) {
-                doubt.record = Arc::new(merged);
-            }
-        } else if self.doubts.len() < Self::MOST_DOUBTS {
-            let sequence = self.detector.sequence();
-            self.doubts.insert(id, Doubt { record: Arc::clone(record), sequence });
-            self.agenda.schedule(Task::Doubt(id), now + self.config.probe_timeout);
-            self.ping(id, sequence, out);
         }
     }
 }

@@ -7,8 +7,9 @@
 //! | said to this node | believed |
 //! | --- | --- |
 //! | a living member is dead | with a second voice, or when this node's own probe or connection has failed |
-//! | this node is dead | with a second voice; at once where no two others can speak, or when it stood still for as long as a suspicion lasts |
-//! | a dead member lives, in a later version than the one that was condemned | with a second voice, its own included |
+//! | a member leaves or has left | with a second voice, or when its host refuses this node's connection |
+//! | this node is dead | with a second voice; at once where nobody else whom this node reaches could deny it, or when it stood still for as long as a suspicion lasts |
+//! | a member lives that is dead, or whom this node's own probe has not reached, in a later version than the one that failed | with a second voice, its own included |
 //! | there is a member of whom nothing is known | with a second voice, or when it speaks itself |
 //!
 //! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
@@ -33,7 +34,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use gristmill_messages::MemberId;
+use gristmill_messages::{Incarnation, MemberId};
 use rand::seq::SliceRandom;
 
 use super::record::{Record, Stage, Verdict};
@@ -46,10 +47,12 @@ use crate::{Member, MemberStatus, Timestamp};
 pub(super) struct Hearsay {
     /// That living members are dead.
     deaths: BTreeMap<MemberId, Said>,
-    /// That dead members live.
+    /// That members live that are dead, or that this node does not reach.
     lives: BTreeMap<MemberId, Said>,
+    /// That members go.
+    departures: BTreeMap<MemberId, Said>,
     /// That there are members of whom nothing is known.
-    newcomers: BTreeMap<MemberId, Said>,
+    newcomers: BTreeMap<MemberId, Newcomer>,
     /// That this node is dead.
     of_me: Voices,
     /// When others were asked what they hold this node for.
@@ -58,20 +61,23 @@ pub(super) struct Hearsay {
 
 /// What has been said of one member.
 #[derive(Debug)]
-pub(super) struct Said {
+struct Said {
     record: Arc<Record>,
     voices: Voices,
-    /// When the member was asked last; of a newcomer also when it was first told of.
+    /// When the member was asked last.
     asked: Option<Timestamp>,
 }
 
-impl Said {
-    pub(super) fn new(record: &Arc<Record>) -> Self {
-        Self { record: Arc::clone(record), voices: Voices::default(), asked: None }
-    }
+#[derive(Debug)]
+struct Newcomer {
+    said: Descriptions,
+    /// When it was asked last, or first told of.
+    asked: Timestamp,
+}
 
-    pub(super) const fn record(&self) -> &Arc<Record> {
-        &self.record
+impl Said {
+    fn new(record: &Arc<Record>) -> Self {
+        Self { record: Arc::clone(record), voices: Voices::default(), asked: None }
     }
 
     fn merge(&mut self, record: &Record) {
@@ -80,12 +86,13 @@ impl Said {
         }
     }
 
-    /// Another describes the member; whether enough have described the same. Of two versions the later one is believed
-    /// where the member could refute it, and no suspicion yet.
-    pub(super) fn hear(&mut self, from: MemberId, record: &Arc<Record>, now: Timestamp, within: Duration) -> bool {
-        if self.record.member() != record.member() || self.record.is_terminal() != record.is_terminal() {
-            *self = Self { asked: self.asked, ..Self::new(record) };
-        }
+    fn describes(&self, record: &Record) -> bool {
+        self.record.member() == record.member() && self.record.is_terminal() == record.is_terminal()
+    }
+
+    /// Another says the same; whether enough have. Of two versions the later one is believed where the member could
+    /// refute it, and no suspicion yet.
+    fn hear(&mut self, from: MemberId, record: &Arc<Record>, now: Timestamp, within: Duration) -> bool {
         self.voices.add(from, now, within);
         if !record.is_terminal() {
             let said_before = (self.record.stage(), self.record.incarnation());
@@ -103,14 +110,67 @@ impl Said {
     }
 }
 
+/// What several say of one member: each says one thing.
+#[derive(Debug, Default)]
+pub(super) struct Descriptions(Vec<Said>);
+
+impl Descriptions {
+    const MOST: usize = 4;
+
+    /// Another describes the member; what enough have described.
+    pub(super) fn hear(
+        &mut self,
+        from: MemberId,
+        record: &Arc<Record>,
+        now: Timestamp,
+        within: Duration,
+    ) -> Option<Arc<Record>> {
+        for other in self.0.iter_mut().filter(|said| !said.describes(record)) {
+            other.voices.remove(from);
+        }
+        self.0.retain(|said| said.voices.count(now, within) > 0);
+        if !self.0.iter().any(|said| said.describes(record)) && self.0.len() < Self::MOST {
+            self.0.push(Said::new(record));
+        }
+        let said = self.0.iter_mut().find(|said| said.describes(record))?;
+        said.hear(from, record, now, within).then(|| Arc::clone(&said.record))
+    }
+
+    fn is_said(&self, now: Timestamp, within: Duration) -> bool {
+        self.0.iter().any(|said| said.voices.count(now, within) > 0)
+    }
+
+    fn is_said_by(&self, member: MemberId) -> bool {
+        self.0.iter().any(|said| said.voices.contains(member))
+    }
+
+    /// The only description there is of one that lives.
+    fn only_living(&self) -> Option<&Arc<Record>> {
+        let [said] = self.0.as_slice() else { return None };
+        Some(&said.record).filter(|record| !record.is_terminal())
+    }
+}
+
 impl Hearsay {
     const MOST: usize = 256;
     /// The same of newcomers: two parts of a cluster that find each other are many at once.
     const MOST_NEWCOMERS: usize = 1_024;
+    /// Of whom one member may tell.
+    const MOST_NEWCOMERS_OF_ONE: usize = 256;
 
     pub(super) fn forget(&mut self, member: MemberId) {
         self.deaths.remove(&member);
         self.lives.remove(&member);
+        self.departures.remove(&member);
+    }
+
+    /// It lives, and this node knows by now.
+    pub(super) fn forget_lives(&mut self, member: MemberId) {
+        self.lives.remove(&member);
+    }
+
+    pub(super) fn departing(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.departures.keys().copied()
     }
 
     pub(super) fn accused(&self) -> impl Iterator<Item = MemberId> + '_ {
@@ -146,6 +206,19 @@ impl Hearsay {
         }
         Some(table.entry(record.id()).or_insert_with(|| Said::new(record)))
     }
+
+    /// What is said of this newcomer, of whom `from` tells, if there is room for one more.
+    fn newcomer(&mut self, id: MemberId, from: MemberId, now: Timestamp, within: Duration) -> Option<&mut Newcomer> {
+        if !self.newcomers.contains_key(&id) && self.newcomers.len() >= Self::MOST_NEWCOMERS_OF_ONE {
+            self.newcomers.retain(|_, newcomer| newcomer.said.is_said(now, within));
+            let of_one = self.newcomers.values().filter(|newcomer| newcomer.said.is_said_by(from)).count();
+            if of_one >= Self::MOST_NEWCOMERS_OF_ONE || self.newcomers.len() >= Self::MOST_NEWCOMERS {
+                return None;
+            }
+        }
+        let new = || Newcomer { said: Descriptions::default(), asked: now };
+        Some(self.newcomers.entry(id).or_insert_with(new))
+    }
 }
 
 impl Membership {
@@ -173,7 +246,10 @@ impl Membership {
         if self.table.get(id).is_none_or(|known| record.incarnation() < known.incarnation()) {
             return false;
         }
-        if self.has_seen_it_fail(id) || from == Some(id) {
+        // What this node saw fail was the version that it knows.
+        let seen = self.has_seen_it_fail(id)
+            && self.table.get(id).is_some_and(|known| known.incarnation() == record.incarnation());
+        if seen || from == Some(id) {
             return true;
         }
         let Some(said) = Hearsay::of(&mut self.hearsay.deaths, Hearsay::MOST, record, now, within) else {
@@ -208,7 +284,7 @@ impl Membership {
     pub(super) fn weigh_hearsay(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         let (Some(said), Some(known)) = (self.hearsay.deaths.get(&member), self.table.get(member)) else { return };
         let heard = said.voices.count(now, self.voice_ttl()) > 0;
-        if heard && said.record.incarnation() >= known.incarnation() && self.has_seen_it_fail(member) {
+        if heard && said.record.incarnation() == known.incarnation() && self.has_seen_it_fail(member) {
             let record = Arc::clone(&said.record);
             self.learn(now, None, &record, out);
         }
@@ -237,30 +313,28 @@ impl Membership {
         // Its own word, or that of one who let this node in. That one is gone is not remembered, and nobody's loss.
         let removed = record.status() == MemberStatus::Removed || self.table.has_lapsed(id);
         let Some(from) = from.filter(|from| *from != id && !removed) else { return Some(Arc::clone(record)) };
-        let most = Hearsay::MOST_NEWCOMERS;
-        let said = Hearsay::of(&mut self.hearsay.newcomers, most, record, now, within)?;
-        said.asked.get_or_insert(now);
-        said.hear(from, record, now, within).then(|| Arc::clone(&said.record))
+        self.hearsay.newcomer(id, from, now, within)?.said.hear(from, record, now, within)
     }
 
-    /// A message has come from one who did not say who it is; whether others have told of it.
+    /// A message has come from one who did not say who it is; whether others have told of it, and all the same.
     pub(super) fn meet_newcomer(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
-        let said = self.hearsay.newcomers.remove(&member).filter(|said| !said.record.is_terminal());
-        said.is_some_and(|said| self.learn(now, Some(member), &said.record, out))
+        let told = self.hearsay.newcomers.get(&member).and_then(|newcomer| newcomer.said.only_living()).cloned();
+        told.is_some_and(|told| self.learn(now, Some(member), &told, out))
     }
 
     /// Asks some of those of whom only one has told for a while.
     pub(super) fn ask_newcomers(&mut self, now: Timestamp, out: &mut Outbox) {
         let within = self.voice_ttl();
-        self.hearsay.newcomers.retain(|_, said| said.voices.count(now, within) > 0);
-        let waits = |at| now.since(at) >= self.config.probe_interval;
-        let due = |said: &&mut Said| !said.record.is_terminal() && said.asked.is_none_or(waits);
+        self.hearsay.newcomers.retain(|_, newcomer| newcomer.said.is_said(now, within));
+        let interval = self.config.probe_interval;
+        let due = |newcomer: &&mut Newcomer| now.since(newcomer.asked) >= interval;
         let mut due: Vec<_> = self.hearsay.newcomers.values_mut().filter(due).collect();
         let (due, _) = due.partial_shuffle(&mut self.rng, Self::NEWCOMERS_ASKED);
         let mut asked = Vec::new();
-        for said in due {
-            said.asked = Some(now);
-            asked.push(said.record.member().clone());
+        for newcomer in due {
+            newcomer.asked = now;
+            let living = newcomer.said.0.iter().filter(|said| !said.record.is_terminal());
+            asked.extend(living.map(|said| said.record.member().clone()));
         }
         for Member { id, address, .. } in asked {
             let sequence = self.detector.sequence();
@@ -278,7 +352,7 @@ impl Membership {
         record: &Arc<Record>,
         out: &mut Outbox,
     ) {
-        let (id, within) = (record.id(), self.voice_ttl());
+        let id = record.id();
         let Some(known) = self.table.get(id).filter(|known| known.status() == MemberStatus::Dead).cloned() else {
             return;
         };
@@ -287,31 +361,86 @@ impl Membership {
         }
         let later = record.claim().is_none() && record.incarnation() > known.incarnation();
         let Some(from) = from.filter(|_| later) else { return };
-        // Nothing but that it has written later: what else it wrote is learned when it lives.
-        let living = Arc::new(Record::new(known.member().clone(), record.incarnation(), known.stage()));
-        let Some(said) = Hearsay::of(&mut self.hearsay.lives, Hearsay::MOST, &living, now, within) else { return };
-        // Of several later versions the earliest: whoever says a later one than it wrote adds no more than a voice.
-        if said.record.incarnation() <= known.incarnation() {
-            *said = Said::new(&living);
-        } else if living.incarnation() < said.record.incarnation() {
-            said.record = living;
-        }
-        let new = said.voices.add(from, now, within);
-        if !self.withdraw(now, id, out) && new {
+        let new = self.hear_of_life(now, from, &known, record.incarnation());
+        if let Some(living) = self.living_as_two_say(now, id) {
+            self.reinstate(now, &living, out);
+        } else if new {
             self.refuse(now, record, Refusal::Final, out);
         }
     }
 
-    /// Takes back that a member is dead, if two deny it; whether it was.
-    fn withdraw(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) -> bool {
-        let (Some(said), Some(known)) = (self.hearsay.lives.get(&member), self.table.get(member)) else { return false };
-        let enough = said.voices.count(now, self.voice_ttl()) >= Voices::ENOUGH;
-        if !enough || said.record.incarnation() <= known.incarnation() {
+    /// A later version of a member whose failure this node has seen, as it is to be learned. The member is asked.
+    pub(super) fn believed_refutation(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+    ) -> Option<Arc<Record>> {
+        let (id, known) = (record.id(), self.table.get(record.id()).cloned()?);
+        self.detector.hasten(id);
+        self.hear_of_life(now, from?, &known, record.incarnation());
+        self.living_as_two_say(now, id)
+    }
+
+    /// Another says that a member has written later than what is known of it; whether that is new from this one.
+    fn hear_of_life(&mut self, now: Timestamp, from: MemberId, known: &Record, written: Incarnation) -> bool {
+        let within = self.voice_ttl();
+        // Nothing but that it has written later: what else it wrote is learned when it lives.
+        let living = Arc::new(Record::new(known.member().clone(), written, known.stage()));
+        let Some(said) = Hearsay::of(&mut self.hearsay.lives, Hearsay::MOST, &living, now, within) else {
             return false;
+        };
+        // Of several later versions the earliest: whoever says a later one than it wrote adds no more than a voice.
+        if said.record.incarnation() <= known.incarnation() {
+            *said = Said::new(&living);
+        } else if written < said.record.incarnation() {
+            said.record = living;
         }
-        let record = Arc::clone(&said.record);
-        self.reinstate(now, &record, out);
-        true
+        said.voices.add(from, now, within)
+    }
+
+    /// The member as it lives on, if two have said that it does.
+    fn living_as_two_say(&self, now: Timestamp, member: MemberId) -> Option<Arc<Record>> {
+        let (said, known) = (self.hearsay.lives.get(&member)?, self.table.get(member)?);
+        let enough = said.voices.count(now, self.voice_ttl()) >= Voices::ENOUGH;
+        (enough && said.record.incarnation() > known.incarnation()).then(|| Arc::clone(&said.record))
+    }
+
+    /// The departure of a member that another tells of, as it is to be learned: the least of what two say.
+    pub(super) fn believed_departure(
+        &mut self,
+        now: Timestamp,
+        from: Option<MemberId>,
+        record: &Arc<Record>,
+        out: &mut Outbox,
+    ) -> Option<Arc<Record>> {
+        let (id, within) = (record.id(), self.voice_ttl());
+        let departed = Arc::new(record.own_part());
+        let said = Hearsay::of(&mut self.hearsay.departures, Hearsay::MOST, &departed, now, within)?;
+        if said.voices.count(now, within) == 0 {
+            *said = Said { asked: said.asked, ..Said::new(&departed) };
+        }
+        if (departed.stage(), departed.incarnation()) < (said.record.stage(), said.record.incarnation()) {
+            said.record = departed;
+        }
+        if let Some(from) = from {
+            said.voices.add(from, now, within);
+        }
+        if said.voices.count(now, within) >= Voices::ENOUGH {
+            return self.hearsay.departures.remove(&id).map(|said| said.record);
+        }
+        if said.asked.is_none_or(|asked| now.since(asked) > self.config.probe_interval) {
+            said.asked = Some(now);
+            let sequence = self.detector.sequence();
+            self.introduce(id, sequence, out);
+        }
+        None
+    }
+
+    /// The departure of a member, if somebody has told of it lately.
+    pub(super) fn told_departure(&self, now: Timestamp, member: MemberId) -> Option<Arc<Record>> {
+        let said = self.hearsay.departures.get(&member)?;
+        (said.voices.count(now, self.voice_ttl()) > 0).then(|| Arc::clone(&said.record))
     }
 
     pub(super) fn reinstate(&mut self, now: Timestamp, living: &Arc<Record>, out: &mut Outbox) {
@@ -332,11 +461,11 @@ impl Membership {
         let within = self.voice_ttl();
         let Some(from) = from else { return false };
         self.hearsay.of_me.add(from, now, within);
-        // Whom this node itself does not reach cannot be the second to say it.
-        let able = |record: &&Arc<Record>| !self.suspicions.get(&record.id()).is_some_and(|suspicion| suspicion.mine);
-        let others = self.table.living().filter(able).take(Voices::ENOUGH).count();
+        // Whom this node does not reach could neither be the second to say it nor deny it.
+        let may_deny = |id| !self.hearsay.of_me.contains(id) && !self.has_failed_here(id);
+        let deniable = self.table.living().any(|record| may_deny(record.id()));
         // Who stood still has seen itself why it may be dead.
-        let needed = if self.has_stood_still(now) { 1 } else { others };
+        let needed = if deniable && !self.has_stood_still(now) { Voices::ENOUGH } else { 1 };
         self.hearsay.of_me.count(now, within) >= needed
     }
 
@@ -363,6 +492,11 @@ impl Membership {
     /// Whether this node's own probe of the member, or its connection, has failed, and it trusts its own word.
     fn has_seen_it_fail(&self, member: MemberId) -> bool {
         let distrusts_itself = self.restrained || self.isolated || self.breaker.is_halted();
-        !distrusts_itself && self.suspicions.get(&member).is_some_and(|suspicion| suspicion.mine)
+        !distrusts_itself && self.has_failed_here(member)
+    }
+
+    /// The same, whatever this node thinks of its own word.
+    pub(super) fn has_failed_here(&self, member: MemberId) -> bool {
+        self.suspicions.get(&member).is_some_and(|suspicion| suspicion.mine)
     }
 }

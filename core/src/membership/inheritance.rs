@@ -17,8 +17,8 @@ use alloc::vec::Vec;
 
 use gristmill_messages::MemberId;
 
-use super::hearsay::Said;
-use super::record::{Record, Stage};
+use super::hearsay::Descriptions;
+use super::record::Record;
 use super::{Membership, Outbox, Phase};
 use crate::{MemberStatus, Timestamp};
 
@@ -33,7 +33,7 @@ struct Inherited {
     /// Others than those who let this node in may not know of it.
     is_news: bool,
     /// What members have said of it since.
-    said: Option<Said>,
+    said: Descriptions,
 }
 
 impl Inheritance {
@@ -68,7 +68,7 @@ impl Membership {
     pub(super) fn inherit(&mut self, member: MemberId, status: MemberStatus) {
         let dead = status == MemberStatus::Dead;
         let is_news = dead || self.phase != Phase::Joining;
-        self.inheritance.0.insert(member, Inherited { dead, is_news, said: None });
+        self.inheritance.0.insert(member, Inherited { dead, is_news, said: Descriptions::default() });
     }
 
     /// A member has described one that was inherited, or itself.
@@ -78,9 +78,7 @@ impl Membership {
         if from == id {
             return self.vouched(now, &Arc::new(record.own_part()), out);
         }
-        let said = inherited.said.get_or_insert_with(|| Said::new(record));
-        if said.hear(from, record, now, within) {
-            let record = Arc::clone(said.record());
+        if let Some(record) = inherited.said.hear(from, record, now, within) {
             self.vouched(now, &record, out);
         }
     }
@@ -130,7 +128,7 @@ impl Membership {
         match (known.is_terminal(), truth.is_terminal()) {
             (true, false) if inherited.dead => self.reinstate(now, truth, out),
             (true, true) if untrue => self.table.replace(truth),
-            (false, false) if untrue || known.stage() >= Stage::Leaving && truth.stage() < Stage::Leaving => {
+            (false, false) if untrue => {
                 let from = known.status();
                 self.table.replace(truth);
                 self.unsuspect(now, id);

@@ -278,6 +278,11 @@ impl Membership {
     fn accepted(&mut self, now: Timestamp, address: &Address, records: &[Arc<Record>], out: &mut Outbox) {
         self.table.reserve(records.len());
         for record in records {
+            if record.stage() == Stage::Leaving && !record.is_terminal() && self.table.get(record.id()).is_none() {
+                // A member first: that it goes is for itself to say.
+                let there = Record::new(record.member().clone(), record.incarnation(), Stage::Up);
+                self.learn(now, None, &Arc::new(there), out);
+            }
             if let Some(believed) = self.believed(now, None, record, out) {
                 self.learn(now, None, &believed, out);
             }

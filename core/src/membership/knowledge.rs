@@ -84,7 +84,7 @@ impl Membership {
             MemberStatus::Suspect => {
                 if changed || merged.rewritten {
                     self.agenda.cancel(Task::Suspicion(id));
-                    self.suspicions.insert(id, Suspicion { started: now, mine: false });
+                    self.suspicions.insert(id, Suspicion::new(now));
                     self.chronicle.begin(id);
                     self.breaker.note_begun(now, &self.config);
                 }
@@ -144,6 +144,7 @@ impl Membership {
 
     /// It lives, and has said so.
     pub(super) fn unsuspect(&mut self, now: Timestamp, member: MemberId) {
+        self.hearsay.forget_lives(member);
         if self.suspicions.remove(&member).is_some() {
             self.agenda.cancel(Task::Suspicion(member));
             self.breaker.note_refuted(now, &self.config);
@@ -166,9 +167,7 @@ impl Membership {
             self.agenda.cancel(Task::RelayTimeout(sequence));
         }
         self.refusals.forget(member);
-        self.doubts.remove(&member);
         self.hearsay.forget(member);
-        self.agenda.cancel(Task::Doubt(member));
         self.suspicions.remove(&member);
         self.agenda.cancel(Task::Suspicion(member));
         self.agenda.schedule(Task::Expire(member), until);

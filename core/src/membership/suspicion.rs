@@ -15,9 +15,15 @@ pub(super) struct Suspicion {
     pub(super) started: Timestamp,
     /// Whether this node accuses for what it has seen itself.
     pub(super) mine: bool,
+    /// Whether the suspect has answered this node's own probe since, and after its last failure.
+    pub(super) answers: bool,
 }
 
 impl Suspicion {
+    pub(super) const fn new(started: Timestamp) -> Self {
+        Self { started, mine: false, answers: false }
+    }
+
     /// How long it lasts with so many accusers in a cluster of `members`, this one and the suspects included, of whom
     /// `suspects` are suspected. Where there are fewer others than would be asked to confirm, so many are enough.
     pub(super) fn lasts(config: &Config, members: usize, suspects: usize, accusers: usize) -> Duration {

@@ -67,6 +67,9 @@ impl Membership {
         if self.is_well_accused(member) {
             // Nothing that others find would change what is held of it, and they probe it, too.
             self.detector.ended(sequence);
+            if let Some(suspicion) = self.suspicions.get_mut(&member) {
+                suspicion.answers = false;
+            }
             return;
         }
         self.ask_others(sequence, member, false, out);
@@ -95,13 +98,14 @@ impl Membership {
     pub(super) fn acknowledged(&mut self, now: Timestamp, from: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
         if let Some(probe) = self.detector.answered(sequence, from) {
             self.stats.round_trip = Some(now.since(probe.started));
+            if let Some(suspicion) = self.suspicions.get_mut(&from) {
+                (suspicion.mine, suspicion.answers) = (false, true);
+            }
             self.refusals.forget(from);
             self.probe_succeeded(sequence);
         } else if let Some(relay) = self.detector.relayed(sequence, Some(from)) {
             self.agenda.cancel(Task::RelayTimeout(sequence));
             self.report(relay, PingOutcome::Reached, out);
-        } else {
-            self.contradicted(now, from, sequence, out);
         }
     }
 
@@ -220,7 +224,7 @@ impl Membership {
             self.learn_from(now, &suspect, Source::Accused(evidence), out);
         }
         if let Some(suspicion) = self.suspicions.get_mut(&member) {
-            suspicion.mine = true;
+            (suspicion.mine, suspicion.answers) = (true, false);
             self.weigh_hearsay(now, member, out);
         }
     }
@@ -240,7 +244,12 @@ impl Membership {
     pub(super) fn suspicion_expired(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         self.review_evictions(now, out);
         self.listen(now, out);
-        if self.restrained || self.breaker.is_halted() || self.isolated {
+        // Who answers this node cannot be dead, whatever keeps its refutation from being heard.
+        let answers = self.suspicions.get(&member).is_some_and(|suspicion| suspicion.answers);
+        if answers {
+            self.detector.hasten(member);
+        }
+        if answers || self.restrained || self.breaker.is_halted() || self.isolated {
             self.agenda.schedule(Task::Suspicion(member), now + self.config.probe_interval);
         } else {
             self.judge(now, member, Verdict::Dead, QuarantineReason::SuspicionExpired, out);
@@ -341,7 +350,7 @@ impl Membership {
             let suspects: Vec<_> = self.suspicions.keys().copied().collect();
             for suspect in suspects {
                 self.agenda.cancel(Task::Suspicion(suspect));
-                self.suspicions.insert(suspect, Suspicion { started: now, mine: false });
+                self.suspicions.insert(suspect, Suspicion::new(now));
                 self.time_suspicion(suspect);
                 self.detector.hasten(suspect);
             }

@@ -30,6 +30,16 @@ impl Voices {
         room
     }
 
+    /// This one says something else now.
+    pub(super) fn remove(&mut self, by: MemberId) {
+        self.0.retain(|(voice, _)| *voice != by);
+    }
+
+    /// Whether this one has said it, and is remembered.
+    pub(super) fn contains(&self, by: MemberId) -> bool {
+        self.0.iter().any(|(voice, _)| *voice == by)
+    }
+
     /// How many have said it since.
     pub(super) fn count(&self, now: Timestamp, within: Duration) -> usize {
         self.0.iter().filter(|(_, at)| now.since(*at) <= within).count()

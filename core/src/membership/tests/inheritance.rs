@@ -127,7 +127,6 @@ fn what_two_say_or_the_member_itself_replaces_what_one_has_told_a_newcomer() {
     let lies = [
         Record::new(Member::new(C, "elsewhere:1", []), Incarnation::new(1), Stage::Up),
         record(C, 1 << 50, Stage::Up),
-        record(C, 2, Stage::Leaving),
         record(C, 1 << 50, Stage::Up).claimed(Verdict::Dead, B),
     ];
     for lie in lies {
@@ -150,6 +149,27 @@ fn what_two_say_or_the_member_itself_replaces_what_one_has_told_a_newcomer() {
     node.says(30, C, vec![up(C)]);
     let refuted = Event::SuspicionRefuted { member: C, incarnation: Incarnation::new(1), observed_at: at(30) };
     assert_eq!(node.events, [changed(C, Some(MemberStatus::Suspect), MemberStatus::Up, 30), refuted]);
+}
+
+#[test]
+fn a_departure_of_which_only_the_answer_tells_is_doubted() {
+    let told = || {
+        let mut node = Node::new();
+        node.input(0, start(&["host:2"]));
+        let records = shared([up(B), record(C, 2, Stage::Leaving)]);
+        node.input(5, answered("host:2", JoinAnswer::Accepted { records }));
+        let sent = node.sent();
+        let [(C, Message::Ping { sequence, updates, .. })] = &*sent else { panic!("C is asked: {sent:?}") };
+        assert_eq!((node.status(C), updates[0].id()), (Some(MemberStatus::Up), ME));
+        (node, *sequence)
+    };
+    let (mut node, sequence) = told();
+    node.receive(10, C, Message::PingAck { sequence, updates: vec![], digest: OTHER });
+    node.run_to(1000);
+    assert_eq!(node.status(C), Some(MemberStatus::Up));
+    let (mut node, _) = told();
+    node.says(20, C, vec![record(C, 2, Stage::Leaving)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Leaving), "it says so itself");
 }
 
 #[test]

@@ -31,8 +31,10 @@ fn a_departure_that_the_member_denies_is_not_believed() {
         assert_eq!((node.status(C), &node.events), (Some(MemberStatus::Up), &vec![]));
         let (sequence, digest) = (asked(&node), node.membership.digest());
         node.receive(20, C, Message::PingAck { sequence, updates: vec![], digest });
-        assert_eq!(node.events, [refused(stage.into(), Refusal::Forged)]);
-        node.run_to(2000);
+        for milliseconds in [30, 11_000] {
+            node.run_to(milliseconds);
+            node.gossip(milliseconds, B, vec![record(C, 2, stage)]);
+        }
         assert_eq!(node.status(C), Some(MemberStatus::Up));
     }
 }
@@ -51,17 +53,33 @@ fn a_departure_is_believed_from_the_member_itself_and_when_it_confirms_it() {
 }
 
 #[test]
-fn a_departure_is_believed_when_the_member_is_not_there_to_deny_it() {
-    let mut node = node();
-    node.gossip(10, B, vec![record(C, 2, Stage::Removed)]);
-    node.run_to(509);
+fn a_departure_is_believed_when_two_tell_of_it_or_the_host_refuses() {
+    let mut node = among_four();
+    node.gossip(10, B, vec![record(C, 2, Stage::Leaving)]);
+    node.gossip(20, B, vec![record(C, 3, Stage::Removed)]);
     assert_eq!(node.status(C), Some(MemberStatus::Up));
-    node.run_to(510);
+    node.gossip(30, D, vec![record(C, 3, Stage::Removed)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Leaving), "as far as both say");
+    node.gossip(40, D, vec![record(C, 3, Stage::Removed)]);
     assert_eq!(node.status(C), Some(MemberStatus::Removed));
     let mut node = self::node();
     node.gossip(10, B, vec![record(C, 2, Stage::Removed)]);
     node.input(20, Input::Refused { member: C });
     assert_eq!(node.events, [changed(C, Some(MemberStatus::Up), MemberStatus::Removed, 20)], "and nobody is accused");
+}
+
+// Else its grains would be activated elsewhere at once, while it serves.
+#[test]
+fn a_departure_of_which_one_tells_is_not_believed_for_silence() {
+    let mut node = among_four();
+    for milliseconds in (0..50).map(|second| 1000 * second) {
+        node.run_to(milliseconds);
+        node.gossip(milliseconds, B, vec![record(C, 2, Stage::Removed)]);
+        if milliseconds == 5_000 {
+            node.membership.accuse(at(5_000), C, Evidence::ProbeUnanswered, &mut Outbox::new());
+        }
+    }
+    assert_eq!(node.status(C), Some(MemberStatus::Dead));
 }
 
 #[test]
@@ -120,19 +138,24 @@ fn an_incarnation_far_ahead_is_believed_from_the_member_alone_which_is_asked() {
 
 // Whatever others can be made to believe of a member, it writes a version later than that, and has enough of them left.
 #[test]
-fn a_member_outbids_any_version_that_is_said_of_it_but_not_twice_in_an_interval() {
+fn a_member_outbids_any_version_that_is_said_of_it_but_climbs_only_so_far_in_an_interval() {
+    let said = |incarnation| record(ME, incarnation, Stage::Up).claimed(Verdict::Suspect, B);
     let mut node = node();
-    node.gossip(10, B, vec![record(ME, 1 << 42, Stage::Up).claimed(Verdict::Suspect, B)]);
-    let high = (1 << 42) + 1;
+    // A small lie does not keep it from outbidding a great one.
+    node.gossip(10, B, vec![said(2 + STEP)]);
+    assert_eq!(node.membership.me(), &record(ME, 3 + STEP, Stage::Up));
+    node.gossip(20, C, vec![said(1 << 41)]);
+    let high = (1 << 41) + 1;
     assert_eq!(node.membership.me(), &record(ME, high, Stage::Up));
-    node.gossip(20, C, vec![record(ME, high + STEP + 1, Stage::Up)]);
-    assert_eq!(node.membership.me(), &record(ME, high, Stage::Up), "so soon it is no news of its own");
-    node.gossip(30, C, vec![record(ME, high + STEP, Stage::Up)]);
+    node.gossip(30, C, vec![said(high + (1 << 41) + 2 * STEP)]);
+    assert_eq!(node.membership.me(), &record(ME, high, Stage::Up), "so far in so short a time nobody is pushed");
+    node.gossip(40, C, vec![said(high + STEP)]);
     assert_eq!(node.membership.me(), &record(ME, high + STEP + 1, Stage::Up));
-    node.gossip(1010, C, vec![record(ME, high + 5 * STEP, Stage::Up)]);
-    assert_eq!(node.membership.me(), &record(ME, high + 5 * STEP + 1, Stage::Up));
-    node.gossip(3000, C, vec![record(ME, u64::MAX, Stage::Up), record(ME, 1 << 62, Stage::Up)]);
-    assert_eq!(node.membership.me(), &record(ME, high + 5 * STEP + 1, Stage::Up), "nor is what is out of reach");
+    node.gossip(1010, C, vec![said(high + (1 << 41))]);
+    let higher = high + (1 << 41) + 1;
+    assert_eq!(node.membership.me(), &record(ME, higher, Stage::Up));
+    node.gossip(3000, C, vec![said(u64::MAX), said(1 << 62)]);
+    assert_eq!(node.membership.me(), &record(ME, higher, Stage::Up), "nor is what is out of reach");
 }
 
 #[test]
@@ -198,6 +221,25 @@ fn of_a_newcomer_only_that_is_believed_which_both_say() {
 }
 
 #[test]
+fn who_describes_a_newcomer_otherwise_keeps_nobody_from_hearing_of_it() {
+    let mut node = among_four();
+    let (newcomer, liar) = (MemberId::new(20), E);
+    let lie = || vec![Record::new(Member::new(newcomer, "elsewhere:1", []), Incarnation::new(9), Stage::Up)];
+    node.gossip(10, liar, lie());
+    node.gossip(20, B, vec![record(newcomer, 2, Stage::Up)]);
+    node.gossip(30, liar, lie());
+    node.gossip(40, C, vec![record(newcomer, 2, Stage::Up)]);
+    let known = node.membership.records().find(|known| known.id() == newcomer);
+    assert_eq!(known, Some(&record(newcomer, 2, Stage::Up)));
+    // Nor is what one has made up believed because the newcomer speaks.
+    let mut node = among_four();
+    node.gossip(10, liar, lie());
+    node.gossip(20, B, vec![record(newcomer, 2, Stage::Up)]);
+    node.gossip(30, newcomer, vec![]);
+    assert_eq!(node.status(newcomer), None, "they tell of two");
+}
+
+#[test]
 fn a_voice_about_a_newcomer_does_not_count_for_ever() {
     let mut node = node();
     node.gossip(10, B, vec![record(D, 1, Stage::Up)]);
@@ -227,8 +269,14 @@ fn a_newcomer_of_whom_one_alone_speaks_is_asked_and_believed_when_it_answers() {
 #[test]
 fn newcomers_that_one_alone_invents_are_bounded_and_forgotten() {
     let mut node = node();
-    let invented: Vec<_> = (100..3_000).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect();
-    node.gossip(10, B, invented);
+    let invented = |from: u128| (from..from + 500).map(|id| record(MemberId::new(id), 1, Stage::Up)).collect();
+    node.gossip(10, B, invented(100));
+    assert_eq!(node.membership.hearsay.newcomers().count(), 256);
+    for by in 0..6 {
+        let by = MemberId::new(10_000 + by);
+        node.gossip(10, by, vec![record(by, 1, Stage::Up)]);
+        node.gossip(10, by, invented(1000 * by.bits()));
+    }
     assert_eq!(node.membership.hearsay.newcomers().count(), 1_024);
     node.gossip(20, D, vec![record(D, 1, Stage::Up)]);
     assert_eq!(node.status(D), Some(MemberStatus::Up), "who introduces itself needs no room");
@@ -368,6 +416,66 @@ fn whom_this_node_accuses_for_what_it_has_seen_is_dead_at_the_first_claim_but_no
     node.membership.accuse(at(10), C, Evidence::ProbeUnanswered, &mut Outbox::new());
     node.gossip(20, D, vec![record(C, 2, Stage::Up)]);
     node.gossip(30, B, vec![record(C, 2, Stage::Up).claimed(Verdict::Dead, B)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Suspect));
+}
+
+// Else it would keep a dead member alive: with a later version it would end each suspicion, or begin it anew.
+#[test]
+fn one_that_tells_of_the_life_of_a_silent_member_keeps_nobody_from_burying_it() {
+    let mut node = among_four();
+    for milliseconds in (0..60).map(|second| 1000 * second) {
+        node.run_to(milliseconds);
+        if milliseconds == 5_000 {
+            node.membership.accuse(at(5_000), C, Evidence::ProbeUnanswered, &mut Outbox::new());
+        }
+        let known = node.membership.records().find(|known| known.id() == C).unwrap().incarnation().get();
+        let lives = record(C, known + 1, Stage::Up);
+        let lie = if milliseconds % 2_000 == 0 { lives } else { lives.claimed(Verdict::Suspect, B) };
+        node.gossip(milliseconds, B, vec![lie]);
+    }
+    assert_eq!(node.status(C), Some(MemberStatus::Dead));
+    // Two are believed, and so is the member.
+    for by in [D, C] {
+        let mut node = among_four();
+        node.membership.accuse(at(10), C, Evidence::ProbeUnanswered, &mut Outbox::new());
+        node.gossip(20, B, vec![record(C, 2, Stage::Up)]);
+        assert_eq!(node.status(C), Some(MemberStatus::Suspect));
+        node.gossip(30, by, vec![record(C, 2, Stage::Up)]);
+        assert_eq!(node.status(C), Some(MemberStatus::Up), "{by:?}");
+    }
+}
+
+#[test]
+fn who_answers_is_not_buried_whatever_others_say() {
+    let mut node = among_four();
+    let accused = [B, D, E].iter().fold(record(C, 1, Stage::Up), |record, by| record.claimed(Verdict::Suspect, *by));
+    node.gossip(10, B, vec![accused]);
+    let mut second = 0;
+    node.membership.agenda.schedule(Task::Probe, at(20));
+    while second < 60 {
+        second += 1;
+        node.run_to(1000 * second);
+        let digest = node.membership.digest();
+        let pings: Vec<_> = node.sent();
+        for (to, message) in pings {
+            if let Message::Ping { sequence, .. } = message {
+                node.receive(1000 * second, to, Message::PingAck { sequence, updates: vec![], digest });
+            }
+        }
+    }
+    assert_eq!(node.status(C), Some(MemberStatus::Suspect), "it has not refuted either");
+}
+
+#[test]
+fn a_removal_that_others_claim_of_a_living_member_is_a_death_that_can_be_withdrawn() {
+    let mut node = among_four();
+    for by in [B, D] {
+        node.gossip(10, by, vec![record(C, 1, Stage::Up).claimed(Verdict::Removed, B)]);
+    }
+    assert_eq!((node.status(C), node.membership.blocked().len()), (Some(MemberStatus::Dead), 1));
+    for by in [D, E] {
+        node.gossip(20, by, vec![record(C, 2, Stage::Up)]);
+    }
     assert_eq!(node.status(C), Some(MemberStatus::Up));
 }
 
@@ -464,6 +572,20 @@ fn where_no_second_member_can_say_so_one_voice_is_enough() {
     let mut node = self::node();
     node.gossip(10, B, vec![record(C, 1, Stage::Up).claimed(Verdict::Suspect, B), dead(ME, B)]);
     assert_eq!(node.membership.phase(), Phase::Up, "which is not for B to say");
+}
+
+// A member that holds this one for dead does not answer it either.
+#[test]
+fn one_that_calls_this_node_dead_and_does_not_answer_it_is_one_voice_as_long_as_another_answers() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.membership.accuse(at(10), B, Evidence::ProbeUnanswered, &mut Outbox::new());
+    for milliseconds in [20, 30] {
+        told_dead(&mut node, milliseconds, B);
+        assert_eq!(node.membership.phase(), Phase::Up);
+    }
+    node.membership.accuse(at(40), C, Evidence::ProbeUnanswered, &mut Outbox::new());
+    told_dead(&mut node, 50, B);
+    assert_eq!(node.membership.phase(), Phase::Stopped);
 }
 
 #[test]
