@@ -9,7 +9,7 @@
 //! | a living member is dead | with a second voice, or when this node's own probe or connection has failed |
 //! | a member leaves or has left | with a second voice, or when its host refuses this node's connection |
 //! | this node is dead | with a second voice; at once where nobody else whom this node reaches could deny it, or when it stood still for as long as a suspicion lasts |
-//! | a member lives that is dead, or whom this node's own probe has not reached, in a later version than the one that failed | with a second voice, its own included |
+//! | a member lives that is dead, or whom this node's own probe has not reached, in a later version than the one that failed | with a second voice, its own included; of the silent at once where no two others can speak |
 //! | there is a member of whom nothing is known | with a second voice, or when it speaks itself |
 //!
 //! Who hears of a death without having seen it asks: it probes the member next, or at once if nobody suspected it, and
@@ -362,7 +362,7 @@ impl Membership {
         let later = record.claim().is_none() && record.incarnation() > known.incarnation();
         let Some(from) = from.filter(|_| later) else { return };
         let new = self.hear_of_life(now, from, &known, record.incarnation());
-        if let Some(living) = self.living_as_two_say(now, id) {
+        if let Some(living) = self.living_as_said(now, id, Voices::ENOUGH) {
             self.reinstate(now, &living, out);
         } else if new {
             self.refuse(now, record, Refusal::Final, out);
@@ -379,7 +379,10 @@ impl Membership {
         let (id, known) = (record.id(), self.table.get(record.id()).cloned()?);
         self.detector.hasten(id);
         self.hear_of_life(now, from?, &known, record.incarnation());
-        self.living_as_two_say(now, id)
+        // Of three members only one can say so of another: better a dead one lives than a living one dies.
+        let could = |other: &&Arc<Record>| other.id() != id && !self.has_failed_here(other.id());
+        let able = self.table.living().filter(could).take(Voices::ENOUGH).count();
+        self.living_as_said(now, id, able)
     }
 
     /// Another says that a member has written later than what is known of it; whether that is new from this one.
@@ -399,10 +402,10 @@ impl Membership {
         said.voices.add(from, now, within)
     }
 
-    /// The member as it lives on, if two have said that it does.
-    fn living_as_two_say(&self, now: Timestamp, member: MemberId) -> Option<Arc<Record>> {
+    /// The member as it lives on, if so many have said that it does.
+    fn living_as_said(&self, now: Timestamp, member: MemberId, needed: usize) -> Option<Arc<Record>> {
         let (said, known) = (self.hearsay.lives.get(&member)?, self.table.get(member)?);
-        let enough = said.voices.count(now, self.voice_ttl()) >= Voices::ENOUGH;
+        let enough = said.voices.count(now, self.voice_ttl()) >= needed;
         (enough && said.record.incarnation() > known.incarnation()).then(|| Arc::clone(&said.record))
     }
 

@@ -446,6 +446,14 @@ fn one_that_tells_of_the_life_of_a_silent_member_keeps_nobody_from_burying_it() 
 }
 
 #[test]
+fn among_three_the_third_is_enough_to_say_that_a_silent_one_lives() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.membership.accuse(at(10), C, Evidence::ProbeUnanswered, &mut Outbox::new());
+    node.gossip(20, B, vec![record(C, 2, Stage::Up)]);
+    assert_eq!(node.status(C), Some(MemberStatus::Up));
+}
+
+#[test]
 fn who_answers_is_not_buried_whatever_others_say() {
     let mut node = among_four();
     let accused = [B, D, E].iter().fold(record(C, 1, Stage::Up), |record, by| record.claimed(Verdict::Suspect, *by));
