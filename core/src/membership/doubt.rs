@@ -5,7 +5,7 @@
 //!
 //! | said of a known member by another | believed |
 //! | --- | --- |
-//! | a later incarnation, at an earlier or the same stage up to `Up` | yes, unless it is implausibly far ahead, or this node's own probe has failed: then the member is asked. It writes a later one |
+//! | a later incarnation, at an earlier or the same stage up to `Up` | yes: it writes a later one. Not if it is implausibly far ahead: then the member is asked. Of one that this node's own probe has not reached see [`hearsay`](super::hearsay) |
 //! | another address, other kinds, another weight | never: an id lives as long as its process, and stays what it is |
 //! | that it leaves or has left | as its death is: see [`hearsay`](super::hearsay) |
 //! | that it is suspect | yes: the member refutes |
