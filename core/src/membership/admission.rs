@@ -95,8 +95,8 @@ impl Membership {
             self.supersede(now, old, joiner.id(), out);
         }
         self.learn(now, Some(joiner.id()), &joiner, out);
-        let is_told = |record: &&Arc<Record>| self.inheritance.is_told(record.id());
-        let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed).filter(is_told);
+        // Also what this node has inherited itself: to the joiner the answer is no voice for any of them.
+        let known = self.table.records().filter(|record| record.status() != MemberStatus::Removed);
         JoinAnswer::Accepted { records: known.cloned().collect() }
     }
 }

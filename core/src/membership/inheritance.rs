@@ -1,8 +1,9 @@
 //! What a node has from the answer alone that let it in.
 //!
 //! Whoever lets a node in tells it of all members. That is one voice, and it may lie; but the node has no other to go
-//! by yet. So it takes all that for true, and tells it to nobody: else it would be the second voice of a liar for
-//! members that do not exist, or are not dead. What it has inherited is its own to tell
+//! by yet. So it takes all that for true, and tells it to no member: else it would be the second voice of a liar for
+//! members that do not exist, or are not dead. (To whom it lets in itself its answer is no voice either.) What it has
+//! inherited is its own to tell
 //!
 //! - when the member itself has described itself, or
 //! - when two members have described it, each in a message of its own, or have shown a table equal to this one, or

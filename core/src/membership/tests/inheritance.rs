@@ -36,17 +36,10 @@ impl Node {
         self.receive(milliseconds, from, Message::Gossip { updates: shared(updates), digest: OTHER });
     }
 
-    /// Whether it has just said anything of this member to another.
+    /// Whether it has just said anything of this member to another who is a member.
     fn mentions(&self, member: MemberId) -> bool {
-        let in_sent = self
-            .sent()
-            .iter()
-            .any(|(to, message)| *to != member && message.contents().0.iter().any(|r| r.id() == member));
-        let in_answers = self.effects.iter().any(|effect| {
-            matches!(effect, Effect::AnswerJoin { answer: JoinAnswer::Accepted { records }, .. }
-                if records.iter().any(|record| record.id() == member))
-        });
-        in_sent || in_answers
+        let speaks = |message: &Message| message.contents().0.iter().any(|record| record.id() == member);
+        self.sent().iter().any(|(to, message)| *to != member && speaks(message))
     }
 
     /// Whether it says anything of this member when it is asked for all that it knows.
@@ -70,7 +63,10 @@ fn a_newcomer_tells_nobody_of_members_that_it_has_from_one_alone() {
     let complete = Buckets::new(1, vec![0]).unwrap();
     node.receive(30, B, Message::Sync { records: vec![], complete });
     assert!(!node.mentions(GHOST));
-    node.request(40, record(MemberId::new(12), 1, Stage::Joining));
+    let JoinAnswer::Accepted { records } = node.request(40, record(MemberId::new(12), 1, Stage::Joining)) else {
+        panic!("it lets others in")
+    };
+    assert!(records.iter().any(|record| record.id() == GHOST), "who joins is told all, and has it from one alone");
     assert!(!node.mentions(GHOST));
     node.says(50, B, vec![record(GHOST, 2, Stage::Up), record(GHOST, 3, Stage::Up).claimed(Verdict::Suspect, B)]);
     node.run_to(900);
