@@ -19,7 +19,7 @@ const A_WHILE: Duration = Duration::from_secs(5);
 #[test]
 fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it_said_then_harms_nobody() {
     on_hosts(3, &["--rejoin"], |cluster| {
-        let (zombie, held_at) = (cluster.id(3), cluster.now());
+        let (zombie, own, held_at) = (cluster.id(3), cluster.own_grain(3), cluster.now());
         let (grain, there) = (cluster.identity(1, 3), cluster.lab.address(3));
         let before = cluster.node(1).ask(&format!("call echo {grain} 5000 hello")).unwrap();
         assert!(before.starts_with(&there), "{before}");
@@ -31,6 +31,7 @@ fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it
             cluster.sees_status(host, zombie, MemberStatus::Dead);
         }
         cluster.sees(3, "it stops to serve", |seen| *seen == Observation::Fenced(zombie));
+        cluster.has_stopped(3, &own);
         cluster.agree(&[1, 2]);
         let moved = cluster.node(1).ask(&format!("call echo {grain} 20000 hello")).unwrap();
         assert!(!moved.starts_with(&there), "{moved}");
@@ -47,7 +48,7 @@ fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it
         let slowest = history.everybody_knows(others, zombie, held_at, Duration::from_secs(20)).unwrap();
         let ahead = history.was_fenced_before_takeover(zombie).unwrap();
         println!("known to be gone after {slowest:?}, stopped {ahead:?} before the takeover");
-        history.nobody_was_buried_alive([1, 2].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2].map(|host| cluster.name(host))).unwrap();
     });
 }
 
@@ -64,7 +65,7 @@ fn one_link_that_carries_nothing_kills_nobody() {
         }
         assert!(cluster.call(1, 2).is_ok() && cluster.call(2, 1).is_ok());
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });

@@ -28,7 +28,7 @@ fn a_network_on_which_everything_takes_long_costs_nobody_its_life() {
         println!("{} calls took {:?} to {:?}", took.len(), took[0], took[took.len() - 1]);
         assert!(took[0] > 2 * delay, "there and back");
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });
