@@ -44,19 +44,33 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
     }
 }
 
-// Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least.
+// Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least. Of five kills two may
+// fall into a moment in which the machine has other things to do.
 #[test]
-fn a_killed_process_is_known_to_all_without_the_time_of_a_suspicion() {
+fn a_killed_process_is_known_to_all_within_a_second() {
     let mut nodes = cluster(3, &[]);
-    let victim = nodes.remove(2);
-    let killed = Instant::now();
-    victim.kill();
-    let quarantined = format!("quarantined {}", victim.address());
-    let reasons: Vec<_> = nodes.iter().map(|node| node.event(&quarantined)).collect();
-    let known = killed.elapsed();
-    println!("known to all after {known:?}");
-    assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{reasons:?}");
-    assert!(known < Duration::from_secs(4), "{known:?}");
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let victim = nodes.pop().unwrap();
+        let killed = Instant::now();
+        victim.kill();
+        let status = format!("* saw status {} ", victim.id());
+        for node in &nodes {
+            node.line(&status, |line| (line.starts_with(&status) && line.ends_with(" dead")).then_some(()));
+        }
+        took.push(killed.elapsed());
+        let quarantined = format!("quarantined {} ", victim.address());
+        let reasons: Vec<_> = nodes.iter().map(|node| node.event(&quarantined)).collect();
+        assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{reasons:?}");
+        let successor = Node::start("successor", &["--kind", "echo", "--seed", &nodes[0].address()]);
+        for node in &nodes {
+            node.eventually("topology", |seen| seen.contains(&successor.id()));
+        }
+        nodes.push(successor);
+    }
+    println!("known to all after {took:?}");
+    took.sort_unstable();
+    assert!(took[2] < Duration::from_secs(1), "{took:?}");
 }
 
 // proves MG-3.2: a restart on the same address joins at once and supersedes its predecessor
