@@ -103,7 +103,7 @@ fn a_killed_member_loses_its_keys_then_its_places_in_caches_and_every_topology_s
     }
 }
 
-// proves MG-5.1 as far as it is switched on, MG-5.2
+// proves MG-5.2, MG-5.1 as far as counting goes
 #[test]
 fn members_are_counted_by_state_and_it_is_told_who_suspected_a_killed_one_and_why() {
     let mut nodes = cluster(3, &[]);
