@@ -6,7 +6,7 @@ use std::time::Duration;
 use gristmill::MemberStatus;
 use gristmill_testkit::Observation;
 
-use crate::on_hosts;
+use crate::{on_hosts, skip};
 
 // proves FT-3: fault 2, shorter than a suspicion
 #[test]
@@ -53,8 +53,7 @@ const FAKETIME: [&str; 2] =
 #[test]
 fn a_wall_clock_that_jumps_by_an_hour_changes_nothing() {
     let Some(library) = FAKETIME.into_iter().find(|path| Path::new(path).exists()) else {
-        println!("skipped: there is no libfaketime");
-        return;
+        return skip("there is no libfaketime");
     };
     on_hosts(3, &["--profile", "fast"], |cluster| {
         let file = std::env::temp_dir().join(format!("gristmill-clock-{}", std::process::id()));
