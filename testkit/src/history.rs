@@ -135,8 +135,8 @@ impl History {
         Ok(slowest)
     }
 
-    /// FT-3: none of these processes was ever called dead, or told so, in whichever of its lives: who joins again after a
-    /// false verdict was buried alive all the same.
+    /// FT-3: none of these processes was ever called dead, or told so, in whichever of its lives. Who joins again after
+    /// a false verdict was buried alive all the same.
     ///
     /// # Errors
     /// The first entry that does, or a process that has never started.
