@@ -191,7 +191,7 @@ fn small_messages() -> Config {
     Config { max_entries_per_message: NonZeroUsize::new(2).expect("not zero"), ..Config::test() }
 }
 
-// proves MG-1.3
+// proves MG-1.3 as far as values go
 #[test]
 fn a_write_reaches_everyone() {
     let mut network = Network::new(5, &Config::test(), 1);

@@ -232,7 +232,7 @@ fn what_was_said_while_a_member_was_cut_off_reaches_it_afterwards() {
     assert!(network.run_until(Duration::from_millis(200), |network| network.sees(3, 4) == Some(Dead)), "{network:?}");
 }
 
-// proves MG-3.1, MG-3.2
+// proves MG-3.1
 #[test]
 fn a_process_that_stood_still_too_long_learns_that_it_is_dead() {
     let mut network = cluster(3);

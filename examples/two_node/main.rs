@@ -36,6 +36,7 @@ mod tour;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+// proves TG-4
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

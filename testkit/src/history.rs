@@ -10,15 +10,19 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use gristmill::MemberId;
-//! use gristmill_testkit::{History, Observation};
+//! use gristmill_testkit::History;
 //!
 //! let mut history = History::new();
-//! let status: Observation = "status 00000000000000000000000000000002 b:1 suspect dead".parse().unwrap();
-//! history.record(Duration::from_secs(3), "a", status);
+//! for (second, by, line) in [
+//!     (0, "a", "started 00000000000000000000000000000001"),
+//!     (0, "b", "started 00000000000000000000000000000002"),
+//!     (3, "a", "status 00000000000000000000000000000002 b:1 suspect dead"),
+//! ] {
+//!     history.record(Duration::from_secs(second), by, line.parse().unwrap());
+//! }
 //! history.is_monotone(Duration::MAX).unwrap();
-//! history.nobody_was_buried_alive([MemberId::new(1)]).unwrap();
-//! assert!(history.nobody_was_buried_alive([MemberId::new(2)]).is_err());
+//! history.nobody_was_buried_alive(["a"]).unwrap();
+//! assert!(history.nobody_was_buried_alive(["b"]).is_err());
 //! ```
 
 mod observation;
@@ -131,25 +135,34 @@ impl History {
         Ok(slowest)
     }
 
-    /// FT-3: nobody ever called one of these members dead, and none of them was told so.
+    /// FT-3: none of these processes was ever called dead, or told so, in whichever of its lives. Who joins again after
+    /// a false verdict was buried alive all the same.
     ///
     /// # Errors
-    /// The first entry that does.
-    pub fn nobody_was_buried_alive(&self, healthy: impl IntoIterator<Item = MemberId>) -> Result<(), Violation> {
-        let healthy: BTreeSet<MemberId> = healthy.into_iter().collect();
-        let mut ids = BTreeMap::new();
-        for entry in &self.entries {
-            if let Observation::Started(id) | Observation::Rejoined { new: id, .. } = entry.seen {
-                ids.insert(entry.by.as_str(), id);
+    /// The first entry that does, or a process that has never started.
+    pub fn nobody_was_buried_alive<'a>(&self, healthy: impl IntoIterator<Item = &'a str>) -> Result<(), Violation> {
+        let fail = |what| Err(Violation::new(Rule::Accurate, what));
+        let healthy: BTreeSet<&str> = healthy.into_iter().collect();
+        let mut ids = BTreeSet::new();
+        for name in &healthy {
+            let before = ids.len();
+            ids.extend(self.of(name).filter_map(|entry| match entry.seen {
+                Observation::Started(id) | Observation::Rejoined { new: id, .. } => Some(id),
+                _ => None,
+            }));
+            if ids.len() == before {
+                return fail(format!("{name} has never started"));
             }
+        }
+        for entry in &self.entries {
             let buried = match &entry.seen {
-                Observation::Status { member, to: MemberStatus::Dead, .. } => healthy.contains(member),
-                Observation::Fenced(id) => healthy.contains(id),
-                Observation::Evicted => ids.get(entry.by.as_str()).is_some_and(|id| healthy.contains(id)),
+                Observation::Status { member, to: MemberStatus::Dead, .. } => ids.contains(member),
+                Observation::Fenced(id) => ids.contains(id),
+                Observation::Evicted => healthy.contains(entry.by.as_str()),
                 _ => false,
             };
             if buried {
-                return Err(Violation::new(Rule::Accurate, entry.to_string()));
+                return fail(entry.to_string());
             }
         }
         Ok(())

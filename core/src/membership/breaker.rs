@@ -122,4 +122,50 @@ mod tests {
         breaker.note_refuted(at(1), &config);
         assert!(breaker.review(at(1), &config, 5000));
     }
+
+    /// How probable it is that a probe and those of all helpers fail although the member lives, when so much of what is
+    /// sent is lost: a probe is two messages, one by a helper four.
+    fn failure(config: &Config, loss: f64) -> f64 {
+        let lost = |messages| 1.0 - core::iter::repeat_n(1.0 - loss, messages).product::<f64>();
+        core::iter::repeat_n(lost(4), config.indirect_probes).fold(lost(2), |failure, helper| failure * helper)
+    }
+
+    /// The greatest loss, in percent, that is allowed.
+    fn greatest_loss(is_allowed: impl Fn(f64) -> bool) -> u32 {
+        (0..=100).take_while(|percent| is_allowed(f64::from(*percent) / 100.0)).last().unwrap()
+    }
+
+    /// At which every member probes one in each interval, and what gossip carries suffices for a suspicion and a
+    /// refutation of each that fails.
+    fn greatest_loss_carried(config: &Config, members: usize) -> u32 {
+        let probes = members as f64 / config.probe_interval.as_secs_f64();
+        let sent = f64::from(config.retransmits(members));
+        greatest_loss(|loss| 2.0 * probes * failure(config, loss) * sent <= config.updates_per_second())
+    }
+
+    /// At which not too many become suspect at once.
+    fn greatest_loss_without_a_crowd(config: &Config, members: usize) -> u32 {
+        let probes = members * Breaker::BUCKETS;
+        let enough = config.halt_above.max(members / config.halt_at_one_in) as f64;
+        greatest_loss(|loss| probes as f64 * failure(config, loss) <= enough)
+    }
+
+    #[test]
+    fn the_bounds_of_loss_that_the_semantics_state_are_those_of_the_code() {
+        let semantics = include_str!("../../../docs/semantics.md");
+        let (_, table) = semantics.split_once("| members | `Timing::lan()` | `Timing::fast_lan()` |").unwrap();
+        let mut rows = table.lines().skip(2);
+        for members in [10, 100, 1_000, 2_000, 5_000, 10_000] {
+            let mut cells = rows.next().unwrap().split('|').skip(1).map(str::trim);
+            assert_eq!(cells.next().unwrap().replace(',', "").parse(), Ok(members));
+            for config in [Config::lan(), Config::fast_lan()] {
+                let stated = cells.next().unwrap();
+                let stated = if stated == "any" { 100 } else { stated.trim_end_matches(" %").parse().unwrap() };
+                assert_eq!(stated, greatest_loss_carried(&config, members), "{members} members");
+                let crowd = alloc::format!("Above {} %", greatest_loss_without_a_crowd(&config, members));
+                assert!(table.contains(&crowd), "{crowd}, of {members} members");
+            }
+        }
+        assert_eq!(rows.next(), Some(""), "no other row");
+    }
 }

@@ -16,6 +16,7 @@
 //! | `* saw OBSERVATION` | the same as an [`Observation`], where there is one |
 //! | `* message TOPIC TEXT` | something was published to a topic that it subscribes to |
 //! | `* napping IDENTITY` | a grain has begun to sleep |
+//! | `* agreed HASH LOST` | after `agree`: all members go by this topology, or `-`; how often they have fallen out |
 //!
 //! | command | answer |
 //! | --- | --- |
@@ -28,6 +29,10 @@
 //! | `kinds ADDRESS` | the kinds of a member of the topology, sorted |
 //! | `count KIND` | `ADDRESS=GRAINS…`, sorted: what the members say of themselves |
 //! | `metrics` | everything it has counted |
+//! | `set KEY TEXT` | nothing; its own value of the key is the text |
+//! | `get KEY` | `ID=TEXT…`, sorted: the value of each member |
+//! | `agree` | `HASH`: the topology that all members go by; waits for it, and goes on to tell of changes |
+//! | `explain ID` | `OUTCOME ACCUSER=EVIDENCE…`: how the latest suspicion of a member ended, and who accused it |
 //! | `subscribe TOPIC` | nothing |
 //! | `clock` | seconds since 1970, as this process sees it |
 //! | `publish TOPIC TEXT` | `SENT DELIVERED`: numbers of subscribing nodes |
@@ -43,7 +48,7 @@ use std::time::Duration;
 
 use gristmill::{
     Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, EventStream, Grain, GrainContext,
-    GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, Timing, TransportConfig,
+    GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, SuspicionOutcome, Timing, TransportConfig,
 };
 use gristmill_core::membership;
 use gristmill_testkit::Observation;
@@ -51,6 +56,9 @@ use tokio::sync::mpsc;
 
 /// Events that may wait to be printed.
 const EVENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1 << 16);
+
+/// For how long `agree` waits.
+const AGREEMENT: Duration = Duration::from_secs(30);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -140,6 +148,37 @@ async fn obey(cluster: &Cluster, context: &ClusterContext, command: &str) -> Res
         }
         "clock" => Ok(seconds_since_1970().to_string()),
         "metrics" => Ok(format!("{:?}", context.metrics()?)),
+        "set" => {
+            let (key, text) = (word()?, words.collect::<Vec<_>>().join(" "));
+            context.gossip().set(key, &text).await?;
+            Ok(String::new())
+        }
+        "get" => {
+            let values = context.gossip().get::<String>(word()?).await?;
+            Ok(sorted(values.iter().map(|(member, text)| format!("{member}={text}"))))
+        }
+        "agree" => {
+            let mut handle = context.gossip().topology_consensus().await?;
+            let hash = handle.wait(AGREEMENT).await?;
+            tokio::spawn(async move {
+                while let Ok(agreed) = handle.changed().await {
+                    let hash = agreed.map_or_else(|| "-".to_owned(), |hash| hash.to_string());
+                    println!("* agreed {hash} {}", handle.times_lost());
+                }
+            });
+            Ok(hash.to_string())
+        }
+        "explain" => {
+            let explanation = context.explain(word()?.parse()?).await?.ok_or("never suspected")?;
+            let outcome = match explanation.outcome {
+                None => "lasts",
+                Some(SuspicionOutcome::Refuted { .. }) => "refuted",
+                Some(SuspicionOutcome::Dead { .. }) => "dead",
+                Some(SuspicionOutcome::Removed { .. }) => "removed",
+            };
+            let accusations = explanation.accusations.iter();
+            Ok(format!("{outcome} {}", sorted(accusations.map(|it| format!("{}={:?}", it.by, it.evidence)))))
+        }
         "subscribe" => {
             let topic = word()?.to_owned();
             let mut messages = context.subscribe::<Say>(&topic).await?;
@@ -191,15 +230,20 @@ async fn tell(mut events: EventStream) {
     }
 }
 
-/// Members by their addresses, which tests know; other events as `Debug` writes them.
+/// Members by their addresses, which tests know, blocked ones by their ids; other events as `Debug` writes them.
 fn line_of(event: &ClusterEvent) -> String {
     match event {
         ClusterEvent::TopologyUpdated(updated) => {
             let addresses = |members: &[Member]| sorted(members.iter().map(|member| &member.address));
             let (members, joined) = (addresses(updated.topology.members()), addresses(&updated.joined));
             let (left, dead) = (addresses(&updated.left), addresses(&updated.dead));
-            format!("topology members [{members}] joined [{joined}] left [{left}] dead [{dead}]")
+            let blocked = sorted(updated.blocked.iter());
+            format!("topology members [{members}] joined [{joined}] left [{left}] dead [{dead}] blocked [{blocked}]")
         }
+        ClusterEvent::BlockListApplied { entries, blocked } => {
+            format!("applied {entries} blocked [{}]", sorted(blocked.iter()))
+        }
+        ClusterEvent::PidCacheCleared { member, entries } => format!("cleared {entries} of {member}"),
         ClusterEvent::MemberStatusChanged { member, from, to, .. } => {
             let from = from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
             format!("status {} {from} {to}", member.address)

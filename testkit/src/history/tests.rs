@@ -21,7 +21,6 @@ fn broken<T: fmt::Debug>(checked: Result<T, Violation>) -> Rule {
     checked.expect_err("must be seen").rule
 }
 
-const A: MemberId = MemberId::new(1);
 const B: MemberId = MemberId::new(2);
 
 #[test]
@@ -41,7 +40,7 @@ fn a_life_as_it_should_be_breaks_no_rule() {
         "9 a topology 00000000000000cc 1=a:1 3=b:1",
     ]);
     assert_eq!(history.is_monotone(Duration::MAX), Ok(()));
-    assert_eq!(history.nobody_was_buried_alive([A]), Ok(()));
+    assert_eq!(history.nobody_was_buried_alive(["a"]), Ok(()));
     assert_eq!(history.learned("a", B, Duration::from_secs(2)), Some(Duration::from_secs(6)));
 }
 
@@ -82,10 +81,24 @@ fn who_was_removed_may_be_met_again_when_it_is_forgotten() {
 
 #[test]
 fn who_is_buried_alive_is_seen() {
-    assert_eq!(broken(history(&["1 a status 2 b:1 suspect dead"]).nobody_was_buried_alive([B])), Rule::Accurate);
-    let told = history(&["0 b started 2", "1 b evicted"]);
-    assert_eq!(broken(told.nobody_was_buried_alive([B])), Rule::Accurate);
-    assert_eq!(told.nobody_was_buried_alive([A]), Ok(()));
+    let both = ["0 a started 1", "0 b started 2"];
+    for then in ["1 a status 2 b:1 suspect dead", "1 b evicted", "1 b fenced 2"] {
+        let buried = history(&[both[0], both[1], then]);
+        assert_eq!(broken(buried.nobody_was_buried_alive(["b"])), Rule::Accurate, "{then}");
+        assert_eq!(buried.nobody_was_buried_alive(["a"]), Ok(()));
+    }
+    assert_eq!(broken(history(&both).nobody_was_buried_alive(["c"])), Rule::Accurate, "it has never started");
+}
+
+#[test]
+fn who_was_buried_alive_and_has_joined_again_is_seen() {
+    let lives = ["0 a started 1", "0 b started 2", "1 a status 2 b:1 suspect dead", "2 b rejoined 2 4"];
+    assert_eq!(broken(history(&lives).nobody_was_buried_alive(["a", "b"])), Rule::Accurate);
+    let second = ["0 b started 2", "2 b rejoined 2 4", "3 a status 4 b:1 suspect dead"];
+    assert_eq!(broken(history(&second).nobody_was_buried_alive(["b"])), Rule::Accurate);
+    // One that was killed, and the process that was started in its place.
+    let successor = ["0 b started 2", "1 a status 2 b:1 suspect dead", "2 b' started 4"];
+    assert_eq!(history(&successor).nobody_was_buried_alive(["b'"]), Ok(()));
 }
 
 #[test]

@@ -138,7 +138,7 @@ async fn members_that_were_all_cut_off_from_each_other_form_a_cluster_anew() {
     assert!(cluster.running().all(|node| members(node).len() == 3));
 }
 
-// proves MG-3.2, MG-3.3
+// proves MG-3.3, MG-3.2 as far as it joins under a new id
 #[tokio::test]
 async fn a_member_that_is_told_that_it_is_dead_stops_its_grains_and_rejoins() {
     let probe = Probe::new();

@@ -119,7 +119,7 @@ async fn a_member_that_leaves_is_leaving_then_removed_and_the_topology_says_so()
     }
 }
 
-// proves MG-5.2, TG-1
+// proves MG-5.2, TG-1 as far as failed sends are counted
 #[tokio::test]
 async fn a_member_that_crashes_is_suspected_then_dead_and_blocked() {
     let mut cluster = TestCluster::builder().members(3).start().await;
@@ -144,7 +144,6 @@ async fn a_member_that_crashes_is_suspected_then_dead_and_blocked() {
     cluster.running().for_each(check_topologies);
 }
 
-// proves TG-2
 #[tokio::test]
 async fn a_client_that_stays_does_not_pile_up_connections() {
     let mut cluster = TestCluster::builder().members(2).start().await;

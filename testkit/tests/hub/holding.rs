@@ -19,7 +19,7 @@ const A_WHILE: Duration = Duration::from_secs(5);
 #[test]
 fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it_said_then_harms_nobody() {
     on_hosts(3, &["--rejoin"], |cluster| {
-        let (zombie, held_at) = (cluster.id(3), cluster.now());
+        let (zombie, own, held_at) = (cluster.id(3), cluster.own_grain(3), cluster.now());
         let (grain, there) = (cluster.identity(1, 3), cluster.lab.address(3));
         let before = cluster.node(1).ask(&format!("call echo {grain} 5000 hello")).unwrap();
         assert!(before.starts_with(&there), "{before}");
@@ -31,6 +31,7 @@ fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it
             cluster.sees_status(host, zombie, MemberStatus::Dead);
         }
         cluster.sees(3, "it stops to serve", |seen| *seen == Observation::Fenced(zombie));
+        cluster.has_stopped(3, &own);
         cluster.agree(&[1, 2]);
         let moved = cluster.node(1).ask(&format!("call echo {grain} 20000 hello")).unwrap();
         assert!(!moved.starts_with(&there), "{moved}");
@@ -47,7 +48,7 @@ fn who_accepts_connections_and_never_answers_is_found_by_its_silence_and_what_it
         let slowest = history.everybody_knows(others, zombie, held_at, Duration::from_secs(20)).unwrap();
         let ahead = history.was_fenced_before_takeover(zombie).unwrap();
         println!("known to be gone after {slowest:?}, stopped {ahead:?} before the takeover");
-        history.nobody_was_buried_alive([1, 2].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2].map(|host| cluster.name(host))).unwrap();
     });
 }
 
@@ -64,7 +65,7 @@ fn one_link_that_carries_nothing_kills_nobody() {
         }
         assert!(cluster.call(1, 2).is_ok() && cluster.call(2, 1).is_ok());
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });
@@ -96,10 +97,13 @@ fn who_was_connected_to_a_killed_process_meets_its_successor_before_that_one_joi
         }
         let beginning = format!("quarantined {there} ");
         let reasons = [1, 2].map(|host| cluster.node(host).event(&beginning));
+        // Nobody has waited for the time of a suspicion.
         assert!(reasons.iter().any(|reason| reason.ends_with("runs at its address")), "{reasons:?}");
+        let met = |reason: &String| reason.ends_with("runs at its address") || reason.ends_with("declared it dead");
+        assert!(reasons.iter().all(met), "{reasons:?}");
         assert!(!successor.lines().iter().any(|line| line.starts_with("* started")));
         let others = [cluster.name(1), cluster.name(2)];
-        let slowest = cluster.history().everybody_knows(others, old, released, Duration::from_secs(2)).unwrap();
+        let slowest = cluster.history().everybody_knows(others, old, released, PATIENCE).unwrap();
         println!("its end was known to all {slowest:?} after they could meet its successor");
     });
 }

@@ -36,7 +36,7 @@ fn who_wakes_after_a_minute_stops_to_serve_at_once_and_joins_again() {
         cluster.sees(3, "because it was told", |seen| *seen == Observation::Evicted);
         cluster.rejoins(3, sleeper);
         let history = cluster.end(&[1, 2, 3]);
-        history.nobody_was_buried_alive([1, 2].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2].map(|host| cluster.name(host))).unwrap();
         // What it remembers of its grain is gone: where it lives now is for all three the same.
         let answers = [1, 2, 3].map(call);
         let member = |answer: &String| answer.split(' ').next().unwrap().to_owned();

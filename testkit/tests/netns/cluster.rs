@@ -183,6 +183,23 @@ impl Cluster {
         self.node(caller).ask(&format!("call echo {identity} 10000 hello"))
     }
 
+    /// A grain of the process on a host, which has answered it.
+    pub(crate) fn own_grain(&self, host: usize) -> String {
+        let grain = self.identity(host, host);
+        let answer = self.node(host).ask(&format!("call echo {grain} 5000 hello")).unwrap();
+        assert!(answer.starts_with(&self.lab.address(host)), "{answer}");
+        grain
+    }
+
+    /// Checks that the activation of [`own_grain`](Self::own_grain) answers the process on its host no more.
+    pub(crate) fn has_stopped(&self, host: usize, grain: &str) {
+        let here = self.lab.address(host);
+        match self.node(host).ask(&format!("call echo {grain} 1000 hello")) {
+            Ok(answer) => assert!(!answer.starts_with(&here) || answer == format!("{here} 1 hello"), "{answer}"),
+            Err(error) => println!("not answered where it was: {error}"),
+        }
+    }
+
     /// A grain of the one host, as the other sees it.
     pub(crate) fn identity(&self, asked: usize, owner: usize) -> String {
         let (node, owner) = (self.node(asked), self.lab.address(owner));

@@ -15,10 +15,11 @@ const A_WHILE: Duration = Duration::from_secs(5);
 #[test]
 fn who_is_cut_off_stops_before_the_majority_takes_over_and_its_successor_joins() {
     on_hosts(3, &["--profile", "fast"], |cluster| {
-        let (lonely, cut_at) = (cluster.id(3), cluster.now());
+        let (lonely, grain, cut_at) = (cluster.id(3), cluster.own_grain(3), cluster.now());
         cluster.lab.partition(&[3], &[1, 2]);
         cluster.sees(3, "the others go on", |seen| *seen == Observation::Decided(Side::Other));
         cluster.sees(3, "it stops to serve", |seen| *seen == Observation::Fenced(lonely));
+        cluster.has_stopped(3, &grain);
         cluster.sees(3, "it ends", |seen| *seen == Observation::Ended);
         for host in [1, 2] {
             cluster.sees(host, "who suspects it, and why", |seen| {
@@ -41,7 +42,7 @@ fn who_is_cut_off_stops_before_the_majority_takes_over_and_its_successor_joins()
         println!(
             "a member that was cut off was known to be gone after {slowest:?}, and stopped {ahead:?} before the takeover"
         );
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
     });
 }
 
@@ -50,11 +51,13 @@ fn who_is_cut_off_stops_before_the_majority_takes_over_and_its_successor_joins()
 fn parts_without_a_majority_stop_and_join_again_after_the_heal() {
     on_hosts(5, &["--profile", "fast", "--rejoin"], |cluster| {
         let lonely = [4, 5].map(|host| cluster.id(host));
+        let grains = [4, 5].map(|host| cluster.own_grain(host));
         cluster.lab.partition(&[4], &[1, 2, 3, 5]);
         cluster.lab.partition(&[5], &[1, 2, 3]);
         cluster.agree(&[1, 2, 3]);
-        for (host, id) in [(4, lonely[0]), (5, lonely[1])] {
+        for (host, id, grain) in [(4, lonely[0], &grains[0]), (5, lonely[1], &grains[1])] {
             cluster.sees(host, "it stops to serve", |seen| *seen == Observation::Fenced(id));
+            cluster.has_stopped(host, grain);
         }
         cluster.lab.heal();
         for (host, id) in [(4, lonely[0]), (5, lonely[1])] {
@@ -81,7 +84,7 @@ fn one_broken_link_kills_nobody() {
         assert!(cluster.lab.dropped() > 0);
         cluster.lab.heal();
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });
@@ -91,22 +94,23 @@ fn one_broken_link_kills_nobody() {
 #[test]
 fn who_is_mute_or_deaf_goes_and_nobody_else() {
     on_hosts(4, &["--profile", "fast", "--rejoin"], |cluster| {
-        let healthy = [1, 2, 3].map(|host| cluster.id(host));
         for deaf in [false, true] {
-            let faulty = cluster.id(4);
+            let (faulty, grain) = (cluster.id(4), cluster.own_grain(4));
             for host in 1..=3 {
                 let (from, to) = if deaf { (host, 4) } else { (4, host) };
                 cluster.lab.cut(from, to);
             }
             cluster.agree(&[1, 2, 3]);
             cluster.sees(4, "it stops to serve", |seen| *seen == Observation::Fenced(faulty));
+            cluster.has_stopped(4, &grain);
             cluster.lab.heal();
             cluster.rejoins(4, faulty);
             cluster.agree(&[1, 2, 3, 4]);
             let ahead = cluster.history().was_fenced_before_takeover(faulty).unwrap();
             println!("{} stopped {ahead:?} before the takeover", if deaf { "deaf: " } else { "mute: " });
         }
-        cluster.end(&[1, 2, 3, 4]).nobody_was_buried_alive(healthy).unwrap();
+        let history = cluster.end(&[1, 2, 3, 4]);
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
     });
 }
 
@@ -128,7 +132,7 @@ fn a_network_that_loses_a_fifth_of_all_packets_costs_nobody_its_life() {
         println!("{calls} calls, {} packets lost", cluster.lab.dropped());
         cluster.lab.heal();
         let history = cluster.end(&[1, 2, 3]);
-        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))) {
+        if let Err(violation) = history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))) {
             panic!("{violation}\n{history}");
         }
     });

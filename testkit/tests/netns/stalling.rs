@@ -6,7 +6,7 @@ use std::time::Duration;
 use gristmill::MemberStatus;
 use gristmill_testkit::Observation;
 
-use crate::on_hosts;
+use crate::{on_hosts, skip};
 
 // proves FT-3: fault 2, shorter than a suspicion
 #[test]
@@ -17,7 +17,7 @@ fn who_stands_still_for_two_seconds_lives() {
         cluster.node(3).signal("CONT");
         assert!(cluster.call(1, 3).unwrap().ends_with(" hello"));
         let history = cluster.end(&[1, 2, 3]);
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
     });
 }
 
@@ -40,7 +40,7 @@ fn who_stands_still_for_too_long_is_told_when_it_wakes_and_joins_again() {
         let slowest = history.everybody_knows(others, sleeper, stopped, Duration::from_secs(20)).unwrap();
         println!("a member that stood still was known to be gone after {slowest:?}");
         // Who wakes up takes nobody else for dead.
-        history.nobody_was_buried_alive([1, 2].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2].map(|host| cluster.name(host))).unwrap();
         cluster.call(1, 3).unwrap();
     });
 }
@@ -53,8 +53,7 @@ const FAKETIME: [&str; 2] =
 #[test]
 fn a_wall_clock_that_jumps_by_an_hour_changes_nothing() {
     let Some(library) = FAKETIME.into_iter().find(|path| Path::new(path).exists()) else {
-        println!("skipped: there is no libfaketime");
-        return;
+        return skip("there is no libfaketime");
     };
     on_hosts(3, &["--profile", "fast"], |cluster| {
         let file = std::env::temp_dir().join(format!("gristmill-clock-{}", std::process::id()));
@@ -79,6 +78,6 @@ fn a_wall_clock_that_jumps_by_an_hour_changes_nothing() {
         }
         std::fs::remove_file(&file).unwrap();
         let history = cluster.end(&[1, 2, 3]);
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
     });
 }

@@ -30,7 +30,7 @@ fn a_killed_process_is_known_at_once_and_its_successor_joins() {
         took.sort_unstable();
         println!("known to all after {took:?}");
         let history = cluster.end(&[1, 2, 3]);
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
         let refused = history
             .entries()
             .iter()
@@ -48,7 +48,7 @@ fn a_process_that_starts_again_at_once_on_its_port_supersedes_the_one_that_was_k
         cluster.spawn(3);
         let history = cluster.end(&[1, 2, 3]);
         assert_ne!(cluster.id(3), old);
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
         assert!(cluster.call(1, 3).is_ok());
     });
 }
@@ -79,6 +79,6 @@ fn a_host_that_vanishes_is_noticed_and_a_stranger_at_its_address_is_not_taken_fo
         let others = [cluster.name(1), cluster.name(2)];
         let slowest = history.everybody_knows(others, victim, vanished, Duration::from_secs(20)).unwrap();
         println!("a host that vanished was known to be gone after {slowest:?}");
-        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.id(host))).unwrap();
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
     });
 }

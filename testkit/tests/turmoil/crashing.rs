@@ -39,7 +39,8 @@ fn who_crashes_and_comes_back_to_its_address_is_another_member() {
     world.joins(3);
     let history = world.end(&[1, 2, 3]);
     assert_ne!(world.id(3), old);
-    history.nobody_was_buried_alive([1, 2, 3].map(|node| world.id(node))).unwrap();
+    let names = [1, 2, 3].map(|node| world.name(node));
+    history.nobody_was_buried_alive(names.iter().map(String::as_str)).unwrap();
 }
 
 // proves FT-4, FT-5, FT-6: fault 1, more than half of the hosts at once

@@ -44,14 +44,14 @@ fn the_smaller_side_of_a_partition_stops_first_and_joins_again() {
 #[test]
 fn one_broken_link_kills_nobody() {
     let mut world = World::start(4, 2);
-    let healthy = [1, 2, 3, 4].map(|node| world.id(node));
+    let healthy = [1, 2, 3, 4].map(|node| world.name(node));
     world.cut(1, 2);
     world.pass(Duration::from_secs(30));
     world.cut(2, 1);
     world.pass(Duration::from_secs(30));
     world.heal();
     let history = world.end(&[1, 2, 3, 4]);
-    if let Err(violation) = history.nobody_was_buried_alive(healthy) {
+    if let Err(violation) = history.nobody_was_buried_alive(healthy.iter().map(String::as_str)) {
         panic!("{violation}\n{history}");
     }
 }
@@ -63,5 +63,6 @@ fn ten_nodes_that_start_at_once_agree_and_go_on_agreeing() {
     let nodes: Vec<usize> = (1..=10).collect();
     world.pass(Duration::from_secs(10));
     let history = world.end(&nodes);
-    history.nobody_was_buried_alive(nodes.iter().map(|node| world.id(*node))).unwrap();
+    let names: Vec<_> = nodes.iter().map(|node| world.name(*node)).collect();
+    history.nobody_was_buried_alive(names.iter().map(String::as_str)).unwrap();
 }

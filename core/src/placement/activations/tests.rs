@@ -279,7 +279,7 @@ fn an_identity_that_comes_back_while_it_drains_is_activated_after_its_end() {
     assert_eq!(node.ended(1, reason), [announce(1, 1, identity.clone(), reason), spawn(3, 2, identity)]);
 }
 
-// proves VA-1.4
+// proves VA-1.4 as far as it owns nothing: who is blocked is in no topology
 #[test]
 fn a_member_that_is_not_in_the_topology_owns_nothing() {
     let mut node = Node::alone();
