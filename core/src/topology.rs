@@ -124,6 +124,12 @@ impl Topology {
         &self.blocked
     }
 
+    /// Whether a member is blocked.
+    #[must_use]
+    pub fn is_blocked(&self, id: MemberId) -> bool {
+        self.blocked.binary_search(&id).is_ok()
+    }
+
     /// Whether no member is active.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

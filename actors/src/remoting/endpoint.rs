@@ -147,7 +147,7 @@ impl Endpoint {
     }
 
     /// Whether there is any connection at all.
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         [Lane::Data, Lane::Control].into_iter().any(|lane| self.connected(lane).is_some())
     }
 

@@ -51,6 +51,11 @@ impl Handler for Router {
         let Some(node) = self.node() else {
             return request.responder.respond(not_delivered(NotDeliveredReason::ShuttingDown, ""));
         };
+        // Who is blocked may only say to the member list that it lives.
+        let may_speak = matches!(request.target, Target::System(SystemActor::MemberList));
+        if !may_speak && node.view.load().topology().is_blocked(peer.member) {
+            return request.responder.respond(not_delivered(NotDeliveredReason::Blocked, ""));
+        }
         match request.target {
             Target::Activation(activation) => {
                 let Some(door) = node.doors.get(&activation) else {
@@ -142,7 +147,7 @@ pub(crate) fn refuse_unknown(node: &Node, request: PeerRequest) {
 impl Admission for Router {
     fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
         let node = self.node().ok_or_else(|| Refusal::new(RefusalKind::ShuttingDown, "the node shuts down"))?;
-        if node.view.load().topology().blocked().binary_search(&peer.member).is_ok() {
+        if node.view.load().topology().is_blocked(peer.member) {
             return Err(Refusal::new(RefusalKind::Blocked, "the member is quarantined"));
         }
         Ok(())

@@ -196,6 +196,46 @@ async fn without_downing_both_sides_go_on() {
     assert!(cluster.running().all(|node| !fenced(node) && node.context().downing_decisions().is_empty()));
 }
 
+// proves VA-1.4, PS-6
+#[tokio::test]
+async fn a_member_that_is_blocked_has_lost_its_keys_its_subscriptions_and_its_place_in_caches() {
+    let cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
+    let grain = activate(&cluster, 2, 1).await.remove(0);
+    let topic = cluster.owned_by(0, "topic").next().unwrap().identity;
+    let mut rooms = Vec::new();
+    for node in [1, 2] {
+        rooms.push(cluster.member(node).context().subscribe::<Say>(&topic).await.unwrap());
+    }
+    let context = cluster.member(0).context().clone();
+    let kept = context.grain(grain.clone()).deadline(Duration::from_secs(30));
+    let _: Said = kept.request(Say::new("")).await.unwrap();
+    assert_eq!(context.publish(&topic, Say::new("before")).await.unwrap().delivered, 2);
+    tokio::time::sleep(SETTLES).await;
+    let (id, mut events) = (cluster.member(2).id(), context.events());
+    cluster.partition([0, 1], [2]);
+    let watcher = tokio::spawn(async move {
+        let mut cleared = false;
+        loop {
+            let event = events.next().await.unwrap();
+            match event {
+                ClusterEvent::PidCacheCleared { member, .. } => cleared = member == id,
+                ClusterEvent::BlockListApplied { .. } => assert!(cleared, "the cache first"),
+                ClusterEvent::TopologyUpdated(ref updated) if updated.blocked == [id] => {}
+                _ => continue,
+            }
+            assert_ne!(context.owner(grain.clone()).map(|owner| owner.id), Some(id), "at {event:?}");
+            if event == (ClusterEvent::BlockListApplied { entries: 1, blocked: vec![id] }) {
+                break;
+            }
+        }
+        let receipt = context.publish(&topic, Say::new("after")).await.unwrap();
+        assert_eq!((receipt.accepted, receipt.delivered, receipt.failed), (1, 1, vec![]), "its lease is over");
+        let said: Said = kept.request(Say::new("")).await.unwrap();
+        assert_ne!(said.member, id.to_string());
+    });
+    tokio::time::timeout(Duration::from_secs(30), watcher).await.unwrap().unwrap();
+}
+
 // proves MG-4.1, VA-1.4, VA-4.4, CX-1.2
 #[tokio::test]
 async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_blocked() {
