@@ -177,7 +177,7 @@ impl MemberListState {
     fn answer_topology(&self, request: PeerRequest) {
         let topology = Arc::clone(self.node.view.load().topology());
         match request.decode::<TopologyRequest>() {
-            Ok(question) if question.known_hash == topology.hash().get() => {
+            Ok(question) if question.known_hash == topology.content_hash().get() => {
                 let unchanged = cluster::ClusterTopology { topology_hash: question.known_hash, ..Default::default() };
                 request.answer(&unchanged);
             }
