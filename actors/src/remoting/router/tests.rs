@@ -114,3 +114,22 @@ async fn who_is_blocked_speaks_to_the_member_list_alone_also_on_a_connection_fro
     }
     assert!(!is_refused(Target::System(SystemActor::MemberList)).await);
 }
+
+// proves MG-3.2
+#[tokio::test]
+async fn who_is_blocked_is_told_why_and_until_when() {
+    let (node, _) = bench::node(Vec::new()).await;
+    let router = Router::default();
+    router.connect(&node);
+    let peer = Peer { member: MemberId::new(2), address: None, lane: Lane::Data, version: 1 };
+    assert_eq!(router.admit(&peer), Ok(()));
+    let until = node.clock.now() + Duration::from_secs(60);
+    let block = Block { reason: "it did not answer probes".into(), until };
+    node.blocks.store(Arc::new([(peer.member, block)].into()));
+    let topology = Topology::new(TopologyVersion::new(1), vec![], vec![peer.member]);
+    node.view.store(Arc::new(Rendezvous::new(Arc::new(topology))));
+    let refusal = router.admit(&peer).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Blocked);
+    assert!(refusal.detail.starts_with("it did not answer probes; for "), "{refusal}");
+    assert!(refusal.detail.ends_with("s more"), "{refusal}");
+}
