@@ -54,7 +54,9 @@ pub enum ClusterEvent {
         /// On [this node's clock](crate::ClusterContext::now).
         observed_at: Timestamp,
     },
-    /// A member is blocked for a while: nothing is sent to it, and it is not let in.
+    /// A member was declared dead, and no join under its id is accepted for a while. Until it is released, as
+    /// [downing](crate::Downing) decides, it is in the topology and owns its keys; from then on it is blocked, so that
+    /// nothing is sent to it but that it is dead, and it is not let in.
     MemberQuarantined {
         /// Who.
         member: Member,

@@ -2,8 +2,8 @@
 //!
 //! On a member, the [`MemberListActor`] drives [`gristmill_core::membership`]: records, probes, joins; what that says
 //! of the active members, less those that [`gristmill_core::downing`] has released, goes through the window of
-//! [`gristmill_core::topology`] and is published as one snapshot. On a client, the [`FollowerActor`] asks members for
-//! their topology instead. Both answer to [`MemberListMessage`].
+//! [`gristmill_core::topology`] and is published as one snapshot. On a client, the [`FollowerActor`] asks a member for
+//! its topology instead. Both answer to [`MemberListMessage`].
 
 mod actor;
 mod follower;
@@ -43,10 +43,10 @@ pub(crate) enum MemberListMessage {
     Judge(downing::TimerEpoch),
     /// A member that was released has been blocked for long enough.
     Unblock(alarm::TimerEpoch),
-    /// Ask the next member for the topology.
+    /// Ask a member for the topology.
     Ask,
-    /// A member has answered a client's question for the topology; none when it is what it was.
-    Followed(Result<Option<topology::Topology>, NotFollowed>),
+    /// What came of a client's question for the topology.
+    Followed(Answered),
     FromPeer(PeerRequest),
     /// The last connection to this peer was lost.
     Disconnected(MemberId),
@@ -59,6 +59,9 @@ pub(crate) enum MemberListMessage {
     /// Nothing runs here any more: go, and answer when the others were told.
     Depart(oneshot::Sender<()>),
 }
+
+/// Who has answered a client's question, and the topology; none when it is what it was.
+pub(crate) type Answered = Result<(MemberId, Option<topology::Topology>), NotFollowed>;
 
 /// Why a client has no new topology.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -52,7 +52,8 @@ pub struct MetricsSnapshot {
     pub probe_round_trip: Duration,
     /// Gossip rounds begun.
     pub gossip_rounds: u64,
-    /// Encoded bytes of the deltas that were sent, without frames; those that failed are among them.
+    /// Encoded bytes of the deltas that were sent, without frames; those that failed are among them. As in all metrics
+    /// of gossip: of the values that members share. What the membership says is not in it.
     pub gossip_sent_bytes: u64,
     /// Encoded bytes of what peers sent to gossip, also of what was refused.
     pub gossip_received_bytes: u64,

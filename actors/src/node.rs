@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod bench;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +15,7 @@ use fnv::FnvBuildHasher;
 use gristmill_core::downing::DowningDecision;
 use gristmill_core::placement::Rendezvous;
 use gristmill_core::{Member, RequestId, Timestamp};
-use gristmill_messages::{ActivationId, ClusterIdentity};
+use gristmill_messages::{ActivationId, ClusterIdentity, MemberId};
 use gristmill_transport::{Outcome, PendingCalls};
 use ractor::ActorRef;
 use tokio::runtime::Handle;
@@ -45,6 +46,13 @@ pub(crate) enum Role {
     Client,
 }
 
+/// What a blocked member is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) reason: String,
+    pub(crate) until: Timestamp,
+}
+
 /// One node of a cluster.
 pub(crate) struct Node {
     pub(crate) me: Member,
@@ -62,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// That of the node's start; grains run there, whoever calls them.
     pub(crate) runtime: Handle,
+    /// Why and until when those are blocked whom the view names; written by the member list alone, before the view.
+    pub(crate) blocks: ArcSwap<BTreeMap<MemberId, Block>>,
     /// Of this life and those before it; written by the member list alone.
     pub(crate) decisions: ArcSwap<Vec<DowningDecision>>,
     parts: OnceLock<Parts>,
@@ -101,6 +111,7 @@ impl Node {
             events,
             runtime: Handle::current(),
             metrics: Metrics::new(metrics),
+            blocks: ArcSwap::default(),
             decisions: ArcSwap::default(),
             parts: OnceLock::new(),
             next_request: AtomicU64::new(1),

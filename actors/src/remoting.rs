@@ -33,6 +33,8 @@ pub(crate) use self::router::{Router, refuse_unknown};
 #[derive(Debug)]
 pub(crate) struct Remoting {
     endpoints: DashMap<MemberId, Arc<Endpoint>, FnvBuildHasher>,
+    /// What members have opened, and this node sends nothing on.
+    accepted: DashMap<MemberId, Vec<Connection>, FnvBuildHasher>,
     dialer: Arc<Dialer>,
     /// This node shuts down: what is connected now is closed at once.
     closed: AtomicBool,
@@ -60,7 +62,12 @@ impl Dialer {
 
 impl Remoting {
     pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { endpoints: DashMap::default(), dialer: Arc::new(dialer), closed: AtomicBool::new(false) }
+        Self {
+            endpoints: DashMap::default(),
+            accepted: DashMap::default(),
+            dialer: Arc::new(dialer),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The endpoint of a member; made when there is none.
@@ -91,6 +98,26 @@ impl Remoting {
     pub(crate) fn client_connected(&self, connection: &Connection) {
         let peer = connection.peer();
         self.endpoints.entry(peer.member).or_insert_with(|| Endpoint::client(peer.member)).adopt(connection);
+    }
+
+    /// Remembers a connection of a member, to hang up on it. Also one of this node's own, which does no harm.
+    pub(crate) fn member_connected(&self, connection: &Connection) {
+        self.accepted.entry(connection.peer().member).or_default().push(connection.clone());
+    }
+
+    /// A connection of this member has ended.
+    pub(crate) fn member_disconnected(&self, member: MemberId) {
+        self.accepted.remove_if_mut(&member, |_, connections| {
+            connections.retain(|connection| !connection.is_closed());
+            connections.is_empty()
+        });
+    }
+
+    /// Closes the connections that a member has opened. It hears why when it opens the next one.
+    pub(crate) fn hang_up(&self, member: MemberId, reason: &str) {
+        if let Some((_, connections)) = self.accepted.remove(&member) {
+            connections.iter().for_each(|connection| connection.close(reason));
+        }
     }
 
     /// Closes the connections of a peer that has left, or that has gone.

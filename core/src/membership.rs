@@ -12,7 +12,7 @@
 //!   partition ([`Input::Down`]). A failed send kills nobody. A node that was stalled gives the others the time that it
 //!   missed. From others a death is believed when this node does not reach the member itself, or when two say it.
 //! - A dead member is only sent, when it speaks and now and then, that it is dead, and stops when it hears so of two,
-//!   or of the only one who could say it ([`Event::Evicted`]). Two sides of a partition that hold each other for dead
+//!   or of the only one who could say it ([`Event::Evicted`]), in messages or by handshakes that refuse it. Two sides of a partition that hold each other for dead
 //!   believe nothing of each other until both have forgotten, and then merge. Which side should go on serving in
 //!   between is decided by [`downing`](crate::downing).
 //! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor alone
@@ -448,6 +448,7 @@ impl Membership {
             Input::Refused { member } => self.refused(now, member, out),
             Input::Lag { by } => self.lagged(now, by),
             Input::Superseded { old, by } => self.met_another(now, old, by, out),
+            Input::Blocked { by } => self.blocked_by(now, by, out),
             Input::Down { member } => self.down(now, member, out),
             Input::Poll { members } => self.poll(&members, out),
             Input::Check { members } => self.check(now, &members, out),

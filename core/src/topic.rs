@@ -8,7 +8,7 @@
 //!
 //! | subscriber | stands for | ends |
 //! | --- | --- | --- |
-//! | [`Subscriber::Member`] | all streams and local actors of one member or client | `Unsubscribe`, it is reported unreachable, its lease runs out |
+//! | [`Subscriber::Member`] | all streams and local actors of one member or client | `Unsubscribe`, its member is blocked, it is reported unreachable, its lease runs out |
 //! | [`Subscriber::Grain`] | a grain, wherever it lives | `Unsubscribe` only |
 //!
 //! ```text
@@ -155,6 +155,8 @@ pub enum Input {
         /// How it went.
         status: DeliveryStatus,
     },
+    /// A member was blocked: what subscribes there is gone.
+    MemberGone(MemberId),
     /// A timer of [`Effect::SetTimer`] fired; ignored unless it is the latest.
     TimerFired(TimerEpoch),
 }
@@ -194,6 +196,8 @@ pub enum Event {
 pub enum UnsubscribeReason {
     /// It asked for it.
     Asked,
+    /// Its member was blocked.
+    MemberGone,
     /// It was reported to be no longer reachable.
     NoLongerReachable,
     /// It was not renewed in time.
@@ -252,6 +256,7 @@ impl Topic {
             Input::Delivered { publication, subscriber, status } => {
                 self.delivered(publication, &subscriber, status, out);
             }
+            Input::MemberGone(member) => self.member_gone(member, out),
             Input::TimerFired(epoch) => {
                 if self.alarm.fired(epoch) {
                     self.time_out(now, out);
@@ -365,6 +370,17 @@ impl Topic {
             out.effect(Effect::Answer { request: id, answer: Answer::Published(publication.receipt) });
         }
         Some(published)
+    }
+
+    fn member_gone(&mut self, member: MemberId, out: &mut Out) {
+        let subscriber = Subscriber::Member(member);
+        self.remove(&subscriber, UnsubscribeReason::MemberGone, out);
+        if self.in_flight.contains_key(&subscriber) {
+            let pending = self.publications.iter().filter(|(_, publication)| publication.pending.contains(&subscriber));
+            for id in pending.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.settle(id, &subscriber, DeliveryStatus::NoLongerReachable, out);
+            }
+        }
     }
 
     fn time_out(&mut self, now: Timestamp, out: &mut Out) {

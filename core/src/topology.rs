@@ -105,6 +105,13 @@ impl Topology {
         self.hash
     }
 
+    /// FNV-1a 64 over [`hash`](Self::hash) and the sorted ids of the blocked: another one whenever the content is.
+    #[must_use]
+    pub fn content_hash(&self) -> TopologyHash {
+        let hasher = StableHasher::new().u64(self.hash.get());
+        TopologyHash::new(self.blocked.iter().fold(hasher, |hasher, id| hasher.u128(id.bits())).finish())
+    }
+
     /// The active members, ascending by id.
     #[must_use]
     pub fn members(&self) -> &[Member] {
@@ -122,6 +129,12 @@ impl Topology {
     #[must_use]
     pub fn blocked(&self) -> &[MemberId] {
         &self.blocked
+    }
+
+    /// Whether a member is blocked.
+    #[must_use]
+    pub fn is_blocked(&self, id: MemberId) -> bool {
+        self.blocked.binary_search(&id).is_ok()
     }
 
     /// Whether no member is active.

@@ -320,6 +320,33 @@ mod tests {
         ended.await.unwrap();
     }
 
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(&self, _: ActorRef<()>, (): (), (): &mut ()) -> Result<(), ActorProcessingErr> {
+            std::future::pending().await
+        }
+    }
+
+    // proves TG-2
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_does_not_end_is_killed_and_named() {
+        let (actor, ended) = Actor::spawn(None, Deaf, ()).await.unwrap();
+        actor.cast(()).unwrap();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(stop("deaf", &actor.get_cell()).await, Err(ShutdownError::Stuck { part: "deaf" }));
+        assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());
+        ended.await.unwrap();
+    }
+
     struct Failing;
 
     impl Actor for Failing {

@@ -177,7 +177,7 @@ impl MemberListState {
     fn answer_topology(&self, request: PeerRequest) {
         let topology = Arc::clone(self.node.view.load().topology());
         match request.decode::<TopologyRequest>() {
-            Ok(question) if question.known_hash == topology.hash().get() => {
+            Ok(question) if question.known_hash == topology.content_hash().get() => {
                 let unchanged = cluster::ClusterTopology { topology_hash: question.known_hash, ..Default::default() };
                 request.answer(&unchanged);
             }
@@ -228,8 +228,7 @@ impl MemberListState {
         });
     }
 
-    /// Makes what the membership has counted readable.
-    /// Members by state, in one pass.
+    /// Makes readable how many members are in each state, in one pass.
     fn count_members(&self) {
         let metrics = &self.node.metrics;
         let states = [
@@ -250,6 +249,7 @@ impl MemberListState {
         }
     }
 
+    /// Makes readable what the membership has counted.
     fn count(&self) {
         let (stats, metrics) = (self.membership.stats(), &self.node.metrics);
         metrics.probes.set(stats.probes);
@@ -280,6 +280,10 @@ impl MemberListState {
                 tokio::spawn(async move {
                     if let Err(error) = send(&node, to, &address, &message).await {
                         node.metrics.failed_sends.add_one();
+                        if node.view.load().topology().is_blocked(to) {
+                            // It cannot be told that it is dead: it is told when it connects again.
+                            node.remoting.hang_up(to, "it is blocked");
+                        }
                         drop(myself.cast(MemberListMessage::Membership(failure(to, &error))));
                     }
                 });
@@ -415,6 +419,7 @@ fn failure(member: MemberId, error: &NoConnection) -> Input {
     match error {
         NoConnection::NobodyListens(_) => Input::Refused { member },
         NoConnection::Superseded(by) => Input::Superseded { old: member, by: *by },
+        NoConnection::Blocked(_) => Input::Blocked { by: member },
         NoConnection::Unreachable(_) | NoConnection::Refused(_) => Input::Unreachable { member },
     }
 }

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use gristmill_core::topology::{self, Aggregator, InvalidTopology, Topology};
 use gristmill_core::{Address, Outbox};
-use gristmill_messages::TopologyHash;
 use gristmill_messages::cluster::{ClusterTopology, TopologyRequest};
 use gristmill_messages::remote::SystemActor;
+use gristmill_messages::{MemberId, TopologyHash};
 use gristmill_transport::Lane;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
@@ -14,13 +14,15 @@ use crate::context::MemberInfo;
 use crate::error::{StartError, TopologyPart};
 use crate::event::ClusterEvent;
 use crate::member_list::publish::publish;
-use crate::member_list::{MemberListMessage, NotFollowed};
+use crate::member_list::{Answered, MemberListMessage, NotFollowed};
 use crate::node::Node;
 use crate::remoting::{ContactError, refuse_unknown};
 use crate::timer::deadline_in;
 
-/// A client's member list: asks one member after the other for the topology, and the provider's addresses while it
-/// knows no member.
+/// A client's member list: asks one member for the topology, always the same one for as long as that answers. Members
+/// come to a topology one after the other; who asked them in turn would see what has changed change back. Until there
+/// is one, and when it fails, others are asked in an order left to chance: addresses of the provider and known members
+/// in turn, so that clients spread over the members.
 pub(crate) struct FollowerActor;
 
 pub(crate) struct FollowerState {
@@ -28,10 +30,10 @@ pub(crate) struct FollowerState {
     topology: Aggregator,
     out: Outbox<topology::Effect, topology::Event>,
     addresses: Vec<Address>,
-    /// Counts the questions; chooses whom to ask.
-    asked: usize,
-    /// Whether the last question got no answer.
-    unanswered: bool,
+    /// Who has answered last.
+    followed: Option<MemberId>,
+    /// Questions without a usable answer since then.
+    failures: usize,
     /// The hash of what came last, if that was no topology.
     invalid: Option<TopologyHash>,
     joined: Option<oneshot::Sender<Result<(), StartError>>>,
@@ -52,8 +54,8 @@ impl Actor for FollowerActor {
             topology: Aggregator::new(node.config.timing.topology.clone()),
             out: Outbox::new(),
             addresses: Vec::new(),
-            asked: 0,
-            unanswered: false,
+            followed: None,
+            failures: 0,
             invalid: None,
             joined: None,
             give_up: deadline_in(node.config.timing.membership.join_timeout),
@@ -117,41 +119,42 @@ impl FollowerState {
     fn ask(&mut self, myself: &ActorRef<MemberListMessage>) {
         let (node, myself) = (Arc::clone(&self.node), myself.clone());
         let topology = Arc::clone(node.view.load().topology());
-        let turn = self.asked;
-        self.asked = turn.wrapping_add(1);
-        let (members, addresses) = (topology.members(), &self.addresses);
-        // After a failure it is the turn of an address of the provider, in case all known members are gone.
-        let known = !std::mem::take(&mut self.unanswered) || addresses.is_empty();
-        let member = turn.checked_rem(members.len()).and_then(|at| members.get(at)).filter(|_| known);
-        let member = member.cloned();
-        let address = turn.checked_rem(addresses.len()).and_then(|at| addresses.get(at)).cloned();
-        let question = TopologyRequest { known_hash: topology.hash().get() };
+        // After a failure it is the turn of an address of the provider first, in case all known members are gone.
+        let by_address = self.failures % 2 == 1 && !self.addresses.is_empty();
+        let followed = self.followed.and_then(|member| topology.member(member));
+        let member = followed.or_else(|| any_of(topology.members())).filter(|_| !by_address).cloned();
+        let address = any_of(&self.addresses).cloned();
+        let question = TopologyRequest { known_hash: topology.content_hash().get() };
         tokio::spawn(async move {
             let deadline = Instant::now() + node.config.timing.membership.join_retry_max;
             let list = SystemActor::MemberList;
             let asked = match (&member, &address) {
-                (Some(member), _) => node.remoting.ask(member, Lane::Control, list, &question, deadline).await,
-                (None, Some(address)) => {
-                    node.remoting.contact(address, &question, list, deadline).await.map(|(_, a)| a)
+                (Some(member), _) => {
+                    let asked = node.remoting.ask(member, Lane::Control, list, &question, deadline).await;
+                    asked.map(|answer| (member.id, answer))
                 }
+                (None, Some(address)) => node.remoting.contact(address, &question, list, deadline).await,
                 (None, None) => Err(ContactError::Unreachable("no address is known".into())),
             };
             let unanswered = |error: ContactError| NotFollowed::Unanswered(error.to_string());
-            let answer = asked.map_err(unanswered).and_then(|answer: ClusterTopology| {
+            let answer = asked.map_err(unanswered).and_then(|(by, answer): (_, ClusterTopology)| {
                 let stated = TopologyHash::new(answer.topology_hash);
                 // Without members it says that nothing has changed.
                 let changed = Some(answer).filter(|answer| !answer.members.is_empty());
                 let invalid = |error: InvalidTopology| NotFollowed::Invalid { stated, reason: error.into() };
-                changed.map(Topology::try_from).transpose().map_err(invalid)
+                Ok((by, changed.map(Topology::try_from).transpose().map_err(invalid)?))
             });
             drop(myself.cast(MemberListMessage::Followed(answer)));
         });
     }
 
-    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Result<Option<Topology>, NotFollowed>) {
+    fn answered(&mut self, myself: &ActorRef<MemberListMessage>, answer: Answered) {
+        if let Ok((by, _)) = answer {
+            (self.followed, self.failures) = (Some(by), 0);
+        }
         match answer {
-            Ok(None) => {}
-            Ok(Some(topology)) => {
+            Ok((_, None)) => {}
+            Ok((_, Some(topology))) => {
                 self.invalid = None;
                 let input = topology::Input::Changed {
                     active: topology.members().to_vec(),
@@ -165,7 +168,8 @@ impl FollowerState {
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.unanswered = true;
+                self.followed = None;
+                self.failures = self.failures.wrapping_add(1);
                 if let NotFollowed::Invalid { stated, reason } = error
                     // Told once of each, however often and by however many it is sent.
                     && self.invalid.replace(stated) != Some(stated)
@@ -197,4 +201,8 @@ impl FollowerState {
         }
         self.out = out;
     }
+}
+
+fn any_of<T>(all: &[T]) -> Option<&T> {
+    (!all.is_empty()).then(|| rand::random_range(0..all.len())).and_then(|at| all.get(at))
 }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gristmill_core::membership::Input;
@@ -52,11 +52,18 @@ async fn watch(list: ActorRef<MemberListMessage>, shortest: Duration) {
     }
 }
 
-/// For how long the threads of this cgroup were stopped in all, where there is one that says so: version 2, then 1.
+/// For how long the threads of this process's cgroup were stopped in all, where there is one that says so.
 fn throttled_time() -> Option<Duration> {
-    ["/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat"]
-        .iter()
-        .find_map(|path| parse(&std::fs::read_to_string(Path::new(path)).ok()?))
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    candidates(&own).iter().find_map(|path| parse(&std::fs::read_to_string(path).ok()?))
+}
+
+/// Where the counter may be, by what `/proc/self/cgroup` says: of version 2 in this process's own cgroup, then at the
+/// root, which in a container is its own; then of version 1 at the root.
+fn candidates(own: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| root.join(path));
+    own.into_iter().chain([root.to_owned(), root.join("cpu")]).map(|group| group.join("cpu.stat")).collect()
 }
 
 fn parse(cpu_stat: &str) -> Option<Duration> {
@@ -70,6 +77,18 @@ fn parse(cpu_stat: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cgroup_of_the_process_is_looked_at_before_the_root() {
+        let candidates = |own| candidates(own).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let root = ["/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat"];
+        let own = "/sys/fs/cgroup/system.slice/node.service/cpu.stat";
+        assert_eq!(candidates("0::/system.slice/node.service\n"), [own, root[0], root[1]]);
+        assert_eq!(candidates("4:memory:/a\n1:cpu:/a\n0::/system.slice/node.service\n"), [own, root[0], root[1]]);
+        assert_eq!(candidates("0::/\n"), [root[0], root[0], root[1]], "in a container it is the root");
+        assert_eq!(candidates("1:cpu:/a\n"), root);
+        assert_eq!(candidates(""), root);
+    }
 
     #[test]
     fn both_versions_of_the_throttling_counter_are_read() {

@@ -2,13 +2,15 @@ use std::sync::Arc;
 
 use gristmill_core::downing::{self, Downing, Effect, Event};
 use gristmill_core::membership::{Input, Phase};
-use gristmill_core::{MemberStatus, Outbox};
+use gristmill_core::{MemberStatus, Outbox, topology};
+use gristmill_messages::MemberId;
 use ractor::ActorRef;
 
 use crate::cluster::ClusterMessage;
 use crate::event::ClusterEvent;
 use crate::member_list::MemberListMessage;
 use crate::member_list::actor::MemberListState;
+use crate::node::Block;
 
 impl MemberListState {
     /// Asks the downing what follows, as long as this node is a member.
@@ -56,7 +58,29 @@ impl MemberListState {
         if let Some(timer) = timer {
             self.roster_timer.set(myself, timer.after, move || MemberListMessage::Unblock(timer.epoch));
         }
+        if let topology::Input::Changed { blocked, .. } = &input {
+            self.explain_blocks(blocked);
+        }
         self.aggregate(myself, input);
+    }
+
+    /// Says why and until when these are blocked, for those of them that come.
+    fn explain_blocks(&self, blocked: &[MemberId]) {
+        if blocked.is_empty() && self.node.blocks.load().is_empty() {
+            return;
+        }
+        let quarantines = self.membership.blocked();
+        let before = self.node.blocks.load();
+        let block = |id: &MemberId| {
+            let quarantine = quarantines.iter().find(|quarantine| quarantine.member.id == *id);
+            let reason = quarantine.map(|quarantine| quarantine.reason.to_string());
+            let reason = reason.or_else(|| before.get(id).map(|block| block.reason.clone()));
+            let until = quarantine.map(|quarantine| quarantine.until).max(self.roster.released_until(*id));
+            let reason = reason.unwrap_or_else(|| String::from("it was declared dead"));
+            Some((*id, Block { reason, until: until? }))
+        };
+        let blocks = blocked.iter().filter_map(block).collect();
+        self.node.blocks.store(Arc::new(blocks));
     }
 
     /// This node must not serve any more, from this moment on. The rest is the root's.

@@ -22,14 +22,18 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 /// What a part answers when it has been handed a topology. Dropped: it has ended.
 pub(crate) type Applied = oneshot::Sender<Result<(), TopologyApplyError>>;
 
-/// Makes a topology what this node goes by: first the snapshot that everybody reads, then the actors that act on it,
-/// then the event. No lock is held, so that whoever hears of it may ask anything.
+/// Makes a topology what this node goes by: first the snapshot that everybody reads, then the end of the connections to
+/// those whom it blocks, then the actors that act on it, then the event. No lock is held, so that whoever hears of it
+/// may ask anything.
 ///
 /// Each actor is handed the whole, compares it with the one that it went by, and says when it is done. Nobody waits for
 /// that; what cannot is told as [`ClusterEvent::TopologyApplyFailed`].
 pub(super) fn publish(node: &Arc<Node>, updated: TopologyUpdated) {
     let view = Arc::new(Rendezvous::new(Arc::clone(&updated.topology)));
-    node.view.store(Arc::clone(&view));
+    let before = node.view.swap(Arc::clone(&view));
+    for blocked in view.topology().blocked().iter().filter(|member| !before.topology().is_blocked(**member)) {
+        node.remoting.forget(*blocked, "it is blocked");
+    }
     node.metrics.members.set(view.topology().members().len() as u64);
     node.metrics.topology_version.set(view.topology().version().get());
     if let Some(parts) = node.parts() {

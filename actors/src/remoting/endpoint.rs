@@ -35,6 +35,9 @@ pub(crate) enum NoConnection {
     /// Another member has proven that it is the one who listens at the peer's address: the peer's process is gone.
     #[error("{0} listens at its address")]
     Superseded(MemberId),
+    /// The peer has proven who it is, and holds this node for dead.
+    #[error("refused: {0}")]
+    Blocked(String),
     #[error("refused: {0}")]
     Refused(String),
 }
@@ -70,6 +73,9 @@ impl From<ConnectError> for NoConnection {
             ConnectError::RefusedByPeer { refusal, .. } if refusal.kind == RefusalKind::WrongMember => {
                 Self::unreachable(refusal)
             }
+            ConnectError::RefusedByPeer { ref refusal, .. } if refusal.kind == RefusalKind::Blocked => {
+                Self::Blocked(error.to_string())
+            }
             refused if refused.is_permanent() => Self::Refused(refused.to_string()),
             other => Self::Unreachable(with_cause(&other)),
         }
@@ -92,7 +98,7 @@ impl From<NoConnection> for ContactError {
         match error {
             NoConnection::Unreachable(reason) | NoConnection::NobodyListens(reason) => Self::Unreachable(reason),
             superseded @ NoConnection::Superseded(_) => Self::Unreachable(superseded.to_string()),
-            NoConnection::Refused(reason) => Self::Refused(reason),
+            NoConnection::Blocked(reason) | NoConnection::Refused(reason) => Self::Refused(reason),
         }
     }
 }
@@ -147,7 +153,7 @@ impl Endpoint {
     }
 
     /// Whether there is any connection at all.
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         [Lane::Data, Lane::Control].into_iter().any(|lane| self.connected(lane).is_some())
     }
 

@@ -13,7 +13,7 @@ use crate::event::ClusterEvent;
 use crate::grain::{Envelope, ReplyTo};
 use crate::inbox::{PeerRequest, not_delivered};
 use crate::member_list::MemberListMessage;
-use crate::node::Node;
+use crate::node::{Block, Node};
 
 /// Takes what peers send to where it belongs, in the reader task of their connection: a grain's message straight into
 /// its cell, a system actor's into that actor's inbox.
@@ -51,6 +51,11 @@ impl Handler for Router {
         let Some(node) = self.node() else {
             return request.responder.respond(not_delivered(NotDeliveredReason::ShuttingDown, ""));
         };
+        // Who is blocked may only say to the member list that it lives.
+        let may_speak = matches!(request.target, Target::System(SystemActor::MemberList));
+        if !may_speak && node.view.load().topology().is_blocked(peer.member) {
+            return request.responder.respond(not_delivered(NotDeliveredReason::Blocked, ""));
+        }
         match request.target {
             Target::Activation(activation) => {
                 let Some(door) = node.doors.get(&activation) else {
@@ -104,6 +109,8 @@ impl Handler for Router {
         let Peer { member, address, .. } = connection.peer();
         if address.is_none() {
             node.remoting.client_connected(connection);
+        } else {
+            node.remoting.member_connected(connection);
         }
         let address = address.as_ref().map(ToString::to_string).unwrap_or_default();
         node.events.publish(ClusterEvent::PeerConnected { peer: *member, address });
@@ -124,6 +131,7 @@ impl Handler for Router {
             if peer.address.is_none() {
                 return node.remoting.client_disconnected(peer.member);
             }
+            node.remoting.member_disconnected(peer.member);
             let lanes_left = node.remoting.known(peer.member).is_some_and(|endpoint| endpoint.is_connected());
             if let Some(parts) = node.parts().filter(|_| !lanes_left) {
                 parts.member_list.send(MemberListMessage::Disconnected(peer.member));
@@ -142,10 +150,16 @@ pub(crate) fn refuse_unknown(node: &Node, request: PeerRequest) {
 impl Admission for Router {
     fn admit(&self, peer: &Peer) -> Result<(), Refusal> {
         let node = self.node().ok_or_else(|| Refusal::new(RefusalKind::ShuttingDown, "the node shuts down"))?;
-        if node.view.load().topology().blocked().binary_search(&peer.member).is_ok() {
-            return Err(Refusal::new(RefusalKind::Blocked, "the member is quarantined"));
+        if !node.view.load().topology().is_blocked(peer.member) {
+            return Ok(());
         }
-        Ok(())
+        let detail = match node.blocks.load().get(&peer.member) {
+            Some(Block { reason, until }) => {
+                format!("{reason}; for {:.1?} more", until.since(node.clock.now()))
+            }
+            None => String::from("it is dead"),
+        };
+        Err(Refusal::new(RefusalKind::Blocked, detail))
     }
 }
 

@@ -1,12 +1,12 @@
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gristmill_transport::{Listener, LocalPeer, MemoryHost, MemoryNetwork, Stream, TransportConfig};
 
 use super::*;
-use crate::{Cluster, ClusterActor, ClusterConfig, ClusterContext, Shutdown, Timing};
+use crate::{Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, Shutdown, Timing};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -102,4 +102,69 @@ async fn a_client_that_is_connected_again_is_not_forgotten_for_the_end_of_a_conn
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     member.shutdown(Shutdown::immediate()).await.unwrap();
+}
+
+/// A host whose dials to one address hang while it is cut.
+#[derive(Debug)]
+struct Cut(MemoryHost, &'static str, Arc<AtomicBool>);
+
+impl Network for Cut {
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.0.listen(address)
+    }
+
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move {
+            if address == self.1 && self.2.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            self.0.connect(address).await
+        })
+    }
+}
+
+// proves MG-3.2, FT-8
+#[tokio::test]
+async fn a_dead_member_that_reaches_others_and_is_not_reached_is_told_by_their_handshakes_and_stops() {
+    let (network, cut) = (MemoryNetwork::new(), Arc::new(AtomicBool::new(false)));
+    let mut nodes = Vec::new();
+    for (name, seeds) in [("a", vec![]), ("b", vec!["a:1"]), ("c", vec!["a:1"])] {
+        let config = ClusterConfig::builder("test")
+            .listen(format!("{name}:1"))
+            .seeds(seeds)
+            .network(Arc::new(Cut(network.host(name), "c:1", Arc::clone(&cut))))
+            .downing(crate::Downing::off())
+            .timing(Timing::test());
+        let config = config.build().unwrap();
+        let events = config.events();
+        nodes.push((ClusterActor::start_member(config).await.unwrap(), events));
+    }
+    let [((a, a_knows), mut a_hears), ((b, b_knows), _), ((c, c_knows), mut c_hears)] =
+        <[_; 3]>::try_from(nodes).unwrap_or_else(|_| unreachable!());
+    let deadline = Instant::now() + LONG;
+    while [&a_knows, &b_knows, &c_knows].iter().any(|context| context.topology().members().len() < 3) {
+        assert!(Instant::now() < deadline, "never three");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cut.store(true, Ordering::SeqCst);
+    for context in [&a_knows, &b_knows] {
+        context.node().remoting.forget(c_knows.id(), "the test cuts it");
+    }
+    let stops = async {
+        while c_hears.next().await.unwrap() != ClusterEvent::Evicted {}
+        let told = |event| match event {
+            ClusterEvent::ConnectionRefused { reason, .. } if reason.contains("blocked") => Some(reason),
+            _ => None,
+        };
+        loop {
+            if let Some(reason) = told(a_hears.next().await.unwrap()) {
+                break reason;
+            }
+        }
+    };
+    let reason = tokio::time::timeout(LONG, stops).await.expect("it serves on");
+    assert!(reason.contains("; for ") && reason.ends_with("s more"), "why, and for how long: {reason}");
+    for cluster in [a, b, c] {
+        drop(cluster.shutdown(Shutdown::immediate()).await);
+    }
 }

@@ -5,6 +5,7 @@ use fnv::FnvBuildHasher;
 use gristmill_core::alarm::TimerEpoch;
 use gristmill_core::topic::{self, DeliveryStatus, Effect, Event, Input, Subscriber, Topic};
 use gristmill_core::{Outbox, RequestId};
+use gristmill_messages::TopologyVersion;
 use gristmill_messages::cluster::{
     PubSubBatchTransport, PublishResponse, SubscribeRequest, SubscribeResponse, SubscriberIdentity, UnsubscribeRequest,
     UnsubscribeResponse,
@@ -43,6 +44,8 @@ pub(super) struct TopicState {
     out: Outbox<Effect, Event>,
     open: HashMap<RequestId, Open, FnvBuildHasher>,
     lanes: BTreeMap<Subscriber, Lane>,
+    /// Of the topology whose blocked members subscribe no longer.
+    seen: TopologyVersion,
     timer: Timer,
     _look: Timer,
 }
@@ -73,6 +76,7 @@ impl Actor for TopicActor {
             out: Outbox::new(),
             open: HashMap::default(),
             lanes: BTreeMap::new(),
+            seen: TopologyVersion::default(),
             timer: Timer::default(),
             _look: look,
         })
@@ -86,6 +90,7 @@ impl Actor for TopicActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TopicMessage::Call(call) => {
+                state.drop_blocked(&myself);
                 call.open(|call, answer| match Asked::read(&call) {
                     Ok(asked) => state.asked(&myself, asked, answer),
                     Err(error) => answer.send(Err(error)),
@@ -136,7 +141,23 @@ impl Asked {
 }
 
 impl TopicState {
+    /// Who is blocked subscribes no longer. Looked up in the view before each request, so that it counts from the
+    /// moment in which the owners of keys are others.
+    fn drop_blocked(&mut self, myself: &ActorRef<TopicMessage>) {
+        let view = Arc::clone(self.context.cluster().node().view.load().topology());
+        if std::mem::replace(&mut self.seen, view.version()) != view.version() {
+            for member in view.blocked() {
+                self.step(myself, Input::MemberGone(*member));
+            }
+        }
+    }
+
     fn asked(&mut self, myself: &ActorRef<TopicMessage>, asked: Asked, answer: Answer) {
+        if let Asked::Subscribe(Subscriber::Member(member)) = asked
+            && self.context.cluster().node().view.load().topology().is_blocked(member)
+        {
+            return answer.send(Err(GrainError::new(ErrorCode::FailedPrecondition, format!("{member} is blocked"))));
+        }
         let request = self.context.cluster().node().request_id();
         let (batch, input) = match asked {
             Asked::Subscribe(subscriber) => (None, Input::Subscribe { request, subscriber }),

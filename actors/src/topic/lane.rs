@@ -72,14 +72,14 @@ async fn to_node(
             None => return DeliveryStatus::NoLongerReachable,
         }
     } else {
-        let member = here.view.load().topology().member(node).cloned();
-        let endpoint = match member {
-            Some(member) => here.remoting.endpoint(member.id, &member.address),
-            None => match here.remoting.known(node) {
-                Some(client) => client,
-                None => return DeliveryStatus::NoLongerReachable,
-            },
+        let view = Arc::clone(here.view.load().topology());
+        let endpoint = match view.member(node) {
+            Some(member) => Some(here.remoting.endpoint(member.id, &member.address)),
+            None if view.is_blocked(node) => None,
+            // A client, or a member that this node is about to hear of.
+            None => here.remoting.known(node).filter(|peer| peer.is_connected()),
         };
+        let Some(endpoint) = endpoint else { return DeliveryStatus::NoLongerReachable };
         match here.remoting.ask_peer(&endpoint, Wire::Data, SystemActor::Delivery, &request, deadline).await {
             Ok(response) => response,
             Err(_) if Instant::now() >= deadline => return DeliveryStatus::Timeout,

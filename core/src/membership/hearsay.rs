@@ -472,6 +472,21 @@ impl Membership {
         self.hearsay.of_me.count(now, within) >= needed
     }
 
+    /// A member refuses to be connected with this node, because it holds it for dead. That is refuted where it may have
+    /// been heard: by the others, who are asked.
+    pub(super) fn blocked_by(&mut self, now: Timestamp, by: MemberId, out: &mut Outbox) {
+        let speaks = self.table.get(by).is_some_and(|record| !record.is_terminal());
+        if !speaks || by == self.me().id() || self.me().is_terminal() {
+            return;
+        }
+        if self.believes_own_death(now, Some(by)) {
+            let dead = self.me().claimed(Verdict::Dead, by);
+            self.evicted(now, &dead, out);
+        } else {
+            self.ask_about_me(now, Some(by), out);
+        }
+    }
+
     /// Whether this process has lately not run for as long as the shortest suspicion lasts.
     fn has_stood_still(&self, now: Timestamp) -> bool {
         self.agenda.lateness(now) >= self.config.suspicion_timeout(self.table.size())

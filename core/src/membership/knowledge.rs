@@ -265,7 +265,7 @@ impl Membership {
         self.table.write_me(me);
     }
 
-    fn evicted(&mut self, now: Timestamp, heard: &Record, out: &mut Outbox) {
+    pub(super) fn evicted(&mut self, now: Timestamp, heard: &Record, out: &mut Outbox) {
         let from = self.me().status();
         self.table.write_me(heard.clone());
         self.tell(now, heard.id(), Some(from), heard.status(), out);

@@ -95,6 +95,12 @@ pub enum Input {
         /// Who is there.
         by: MemberId,
     },
+    /// A member has refused the handshake of this node because it holds it for dead. Its word as in a message of its
+    /// own: it is one voice.
+    Blocked {
+        /// Who refused, and has proven that it is the one.
+        by: MemberId,
+    },
     /// Declare this member dead, as decided outside: by [`downing`](crate::downing) on the winning side. To others it
     /// is the word of one member: who answers them is dead for all only when a second one is told the same within ten
     /// probe intervals.
@@ -139,6 +145,7 @@ impl Input {
             Self::Refused { .. } => "Refused",
             Self::Lag { .. } => "Lag",
             Self::Superseded { .. } => "Superseded",
+            Self::Blocked { .. } => "Blocked",
             Self::Down { .. } => "Down",
             Self::Poll { .. } => "Poll",
             Self::Check { .. } => "Check",

@@ -39,6 +39,10 @@ pub enum NotDeliveredReason {
     /// The receiver does not take this from us. Never retried.
     #[error("unauthorized")]
     Unauthorized,
+    /// The receiver has blocked this node: it takes us for dead. Retried: the block ends, or this node comes back under
+    /// another id.
+    #[error("the member has blocked this node")]
+    Blocked,
     /// There is no connection to the member, and nothing was written. Found here, never sent by a peer. Retried.
     #[error("the member cannot be reached")]
     Unreachable,
@@ -119,7 +123,9 @@ impl NotDeliveredReason {
         match self {
             Self::NoSuchActivation | Self::Stopping => Next::RefreshNow,
             Self::ShuttingDown => Next::Refresh,
-            Self::Unspecified | Self::Overloaded | Self::NotStarted | Self::Unreachable => Next::BackOff,
+            Self::Unspecified | Self::Overloaded | Self::NotStarted | Self::Blocked | Self::Unreachable => {
+                Next::BackOff
+            }
             Self::Expired | Self::UnknownActor | Self::Malformed | Self::Unauthorized => Next::GiveUp,
         }
     }
@@ -153,6 +159,7 @@ impl From<Reason> for NotDeliveredReason {
             Reason::NotStarted => Self::NotStarted,
             Reason::Malformed => Self::Malformed,
             Reason::Unauthorized => Self::Unauthorized,
+            Reason::Blocked => Self::Blocked,
         }
     }
 }
@@ -171,6 +178,7 @@ impl From<NotDeliveredReason> for Reason {
             NotDeliveredReason::NotStarted => Self::NotStarted,
             NotDeliveredReason::Malformed => Self::Malformed,
             NotDeliveredReason::Unauthorized => Self::Unauthorized,
+            NotDeliveredReason::Blocked => Self::Blocked,
         }
     }
 }

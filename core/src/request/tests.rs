@@ -43,9 +43,9 @@ fn back_off(after: u64) -> Effect {
     Effect::Retry { after: ms(after), refresh: false }
 }
 
-fn every_reason() -> [NotDeliveredReason; 11] {
+fn every_reason() -> [NotDeliveredReason; 12] {
     use NotDeliveredReason::{
-        Expired, Malformed, NoSuchActivation, NotStarted, Overloaded, ShuttingDown, Stopping, Unauthorized,
+        Blocked, Expired, Malformed, NoSuchActivation, NotStarted, Overloaded, ShuttingDown, Stopping, Unauthorized,
         UnknownActor, Unreachable, Unspecified,
     };
     [
@@ -59,6 +59,7 @@ fn every_reason() -> [NotDeliveredReason; 11] {
         NotStarted,
         Malformed,
         Unauthorized,
+        Blocked,
         Unreachable,
     ]
 }
@@ -247,7 +248,7 @@ fn every_reason_of_the_wire_survives_both_ways() {
         assert_eq!(Reason::from(NotDeliveredReason::from(reason)), reason);
         known += 1;
     }
-    assert_eq!(known, 10);
+    assert_eq!(known, 11);
     assert_eq!(Reason::from(NotDeliveredReason::Unreachable), Reason::Unspecified);
 }
 

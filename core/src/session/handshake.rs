@@ -148,6 +148,10 @@ impl Handshake {
                 }
             }
             (_, Some(MessageType::ConnectResponse(response))) => match refusal_of(&response) {
+                // It may end the life of who is told, so a stranger does not say it.
+                Some(refusal) if refusal.kind == RefusalKind::Blocked => {
+                    Err(malformed("blocked before anything was proven"))
+                }
                 Some(refusal) => Err(End::RefusedByPeer(refusal)),
                 None => Err(malformed("accepted before anything was proven")),
             },

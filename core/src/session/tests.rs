@@ -277,6 +277,15 @@ fn who_is_not_admitted_is_told_why() {
 }
 
 #[test]
+fn a_stranger_does_not_tell_that_somebody_is_blocked() {
+    let mut side = initiator(local(ALICE));
+    let _ = step(&mut side, Input::Start);
+    let refusal = Refusal::new(RefusalKind::Blocked, "by nobody");
+    let (_, events) = step(&mut side, Input::Received(Some(MessageType::ConnectResponse(refusal.into()))));
+    assert!(matches!(events.as_slice(), [Event::Refused(refusal)] if refusal.kind == RefusalKind::Malformed));
+}
+
+#[test]
 fn what_is_out_of_turn_or_nothing_known_is_malformed() {
     let cancel = || MessageType::CancelRequest(CancelRequest { request_id: 1 });
     let proof = || MessageType::ConnectProof(ConnectProof::default());

@@ -151,7 +151,7 @@ fn a_slow_subscriber_holds_no_more_than_its_window() {
     assert_eq!(room.publish(9), [deliver(9, member(1)), deliver(9, member(2))]);
 }
 
-// proves PS-3, PS-6
+// proves PS-3
 #[test]
 fn a_dead_local_subscriber_is_removed_and_a_grain_stays() {
     let mut room = Room::with([member(1), grain()]);
@@ -175,6 +175,17 @@ fn who_subscribed_again_after_the_publication_is_not_removed_by_its_report() {
 }
 
 // proves PS-6
+#[test]
+fn a_member_that_goes_takes_its_subscription_and_its_deliveries_with_it() {
+    let mut room = Room::with([member(1), member(2)]);
+    room.publish(1);
+    room.report(1, member(2), DeliveryStatus::Delivered);
+    let failed = vec![(member(1), DeliveryStatus::NoLongerReachable)];
+    assert_eq!(room.does(Input::MemberGone(MemberId::new(1))), [published(1, 2, 1, failed)]);
+    assert_eq!(room.topic.subscribers().collect::<Vec<_>>(), [&member(2)]);
+    assert_eq!(room.does(Input::MemberGone(MemberId::new(9))), []);
+}
+
 #[test]
 fn a_lease_that_is_not_renewed_runs_out_and_a_grain_has_none() {
     let mut room = Room::with([member(1), member(2), grain()]);
@@ -256,6 +267,7 @@ enum Step {
     Unsubscribe(u8),
     Publish,
     Report(u8, u8),
+    Gone(u8),
     Later(u16),
 }
 
@@ -265,6 +277,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..5).prop_map(Step::Unsubscribe),
         4 => Just(Step::Publish),
         6 => (any::<u8>(), 0_u8..4).prop_map(|(choice, status)| Step::Report(choice, status)),
+        1 => (0_u8..5).prop_map(Step::Gone),
         1 => (0_u16..500).prop_map(Step::Later),
     ]
 }
@@ -294,6 +307,7 @@ proptest! {
                     let status = [Delivered, NoLongerReachable, Timeout, Failed][usize::from(status)];
                     room.does(Input::Delivered { publication, subscriber, status })
                 }
+                Step::Gone(number) => room.does(Input::MemberGone(MemberId::new(number.into()))),
                 Step::Later(milliseconds) => room.later(milliseconds.into()),
             };
             for effect in effects {

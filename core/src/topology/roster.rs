@@ -78,6 +78,12 @@ impl Roster {
         (Input::Changed { active, dead, blocked }, timer)
     }
 
+    /// Until when a member is blocked that was released; none if it was not, or is blocked no longer.
+    #[must_use]
+    pub fn released_until(&self, member: MemberId) -> Option<Timestamp> {
+        self.released.get(&member).copied()
+    }
+
     /// Whether the timer that fired is the one that counts; it counts once.
     pub fn fired(&mut self, epoch: TimerEpoch) -> bool {
         self.alarm.fired(epoch)

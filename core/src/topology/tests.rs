@@ -1,3 +1,4 @@
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -78,8 +79,23 @@ fn the_hash_is_that_of_the_bytes_written_out_by_hand() {
     bytes.extend(1_u64.to_be_bytes());
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let expected = bytes.iter().fold(0xcbf2_9ce4_8422_2325, fnv);
-    let topology = Topology::new(TopologyVersion::new(1), vec![member(5)], vec![]);
+    let topology = Topology::new(TopologyVersion::new(1), vec![member(5)], vec![id(9), id(7)]);
     assert_eq!(topology.hash(), TopologyHash::new(expected));
+    let mut content = expected.to_be_bytes().to_vec();
+    content.extend([7_u128, 9].map(u128::to_be_bytes).as_flattened());
+    let expected = content.iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    assert_eq!(topology.content_hash(), TopologyHash::new(expected));
+}
+
+#[test]
+fn who_is_blocked_is_in_the_hash_of_the_content_alone() {
+    let blocking = |blocked: &[u128]| {
+        let blocked = blocked.iter().copied().map(id).collect();
+        Topology::new(TopologyVersion::new(1), vec![member(5)], blocked)
+    };
+    assert_eq!(blocking(&[]).hash(), blocking(&[7]).hash());
+    let hashes = [blocking(&[]), blocking(&[7]), blocking(&[9]), blocking(&[7, 9])].map(|it| it.content_hash());
+    assert_eq!(BTreeSet::from(hashes).len(), 4);
 }
 
 #[test]
@@ -352,7 +368,7 @@ proptest! {
     #[test]
     fn following_the_events_gives_the_newest_topology(inputs in many(prop_oneof![2 => any_change().prop_map(Some), 1 => Just(None)], 1..40)) {
         let mut harness = Harness::new();
-        let mut followed: alloc::collections::BTreeSet<u128> = Default::default();
+        let mut followed: BTreeSet<u128> = Default::default();
         let mut before = Arc::<Topology>::default();
         let mut last = None;
         let rest = [None, None]; // the ends of the windows that are still open

@@ -196,6 +196,46 @@ async fn without_downing_both_sides_go_on() {
     assert!(cluster.running().all(|node| !fenced(node) && node.context().downing_decisions().is_empty()));
 }
 
+// proves VA-1.4, PS-6
+#[tokio::test]
+async fn a_member_that_is_blocked_has_lost_its_keys_its_subscriptions_and_its_place_in_caches() {
+    let cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
+    let grain = activate(&cluster, 2, 1).await.remove(0);
+    let topic = cluster.owned_by(0, "topic").next().unwrap().identity;
+    let mut rooms = Vec::new();
+    for node in [1, 2] {
+        rooms.push(cluster.member(node).context().subscribe::<Say>(&topic).await.unwrap());
+    }
+    let context = cluster.member(0).context().clone();
+    let kept = context.grain(grain.clone()).deadline(Duration::from_secs(30));
+    let _: Said = kept.request(Say::new("")).await.unwrap();
+    assert_eq!(context.publish(&topic, Say::new("before")).await.unwrap().delivered, 2);
+    tokio::time::sleep(SETTLES).await;
+    let (id, mut events) = (cluster.member(2).id(), context.events());
+    cluster.partition([0, 1], [2]);
+    let watcher = tokio::spawn(async move {
+        let mut cleared = false;
+        loop {
+            let event = events.next().await.unwrap();
+            match event {
+                ClusterEvent::PidCacheCleared { member, .. } => cleared = member == id,
+                ClusterEvent::BlockListApplied { .. } => assert!(cleared, "the cache first"),
+                ClusterEvent::TopologyUpdated(ref updated) if updated.blocked == [id] => {}
+                _ => continue,
+            }
+            assert_ne!(context.owner(grain.clone()).map(|owner| owner.id), Some(id), "at {event:?}");
+            if event == (ClusterEvent::BlockListApplied { entries: 1, blocked: vec![id] }) {
+                break;
+            }
+        }
+        let receipt = context.publish(&topic, Say::new("after")).await.unwrap();
+        assert_eq!((receipt.accepted, receipt.delivered, receipt.failed), (1, 1, vec![]), "its lease is over");
+        let said: Said = kept.request(Say::new("")).await.unwrap();
+        assert_ne!(said.member, id.to_string());
+    });
+    tokio::time::timeout(Duration::from_secs(30), watcher).await.unwrap().unwrap();
+}
+
 // proves MG-4.1, VA-1.4, VA-4.4, CX-1.2
 #[tokio::test]
 async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_blocked() {
@@ -238,10 +278,42 @@ async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_b
     cluster.eventually("the block ends", ended).await;
 }
 
+// proves VA-4.4
+#[tokio::test]
+async fn the_event_of_a_block_list_counts_those_that_were_not_blocked_before() {
+    let mut cluster = TestCluster::builder().members(5).start().await;
+    tokio::time::sleep(SETTLES).await;
+    let mut both = [3, 4].map(|node| cluster.member(node).id());
+    both.sort_unstable();
+    for node in [3, 4] {
+        cluster.crash(node).await;
+    }
+    let lists = |node: &TestNode| {
+        let list = |event| match event {
+            ClusterEvent::BlockListApplied { entries, blocked } => Some((entries, blocked)),
+            _ => None,
+        };
+        node.events().into_iter().filter_map(list).collect::<Vec<_>>()
+    };
+    let complete = |cluster: &TestCluster| {
+        [0, 1, 2].into_iter().all(|node| lists(cluster.member(node)).last().is_some_and(|(_, list)| *list == both))
+    };
+    cluster.eventually("both are blocked", complete).await;
+    for node in [0, 1, 2] {
+        let mut before = Vec::new();
+        for (entries, blocked) in lists(cluster.member(node)) {
+            assert_eq!(entries, blocked.iter().filter(|member| !before.contains(*member)).count());
+            assert!(entries > 0, "nobody new, no event");
+            before = blocked;
+        }
+    }
+}
+
 // proves VA-1.4, VA-4.4, CX-1.2, MG-3.1, MG-3.3
 #[tokio::test]
 async fn a_blocked_owner_owns_nothing_and_every_topology_says_who_is_blocked() {
     let mut cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
+    let client = cluster.add_client().await;
     let grains = activate(&cluster, 2, 5).await;
     let context = cluster.member(0).context().clone();
     for grain in &grains {
@@ -251,7 +323,7 @@ async fn a_blocked_owner_owns_nothing_and_every_topology_says_who_is_blocked() {
     cluster.crash(2).await;
     let blocks = |cluster: &TestCluster| {
         let applied = |event: &ClusterEvent| matches!(event, ClusterEvent::BlockListApplied { .. });
-        [0, 1].into_iter().all(|node| cluster.member(node).saw(applied))
+        [0, 1, client].into_iter().all(|node| cluster.member(node).saw(applied))
     };
     cluster.eventually("the block list is applied", blocks).await;
     for node in [0, 1] {
@@ -273,9 +345,17 @@ async fn a_blocked_owner_owns_nothing_and_every_topology_says_who_is_blocked() {
         |event| matches!(event, ClusterEvent::PidCacheCleared { member, entries: 1.. } if *member == id),
     );
     assert!(cleared < position(cluster.member(0), |event| matches!(event, ClusterEvent::BlockListApplied { .. })));
-    // While there is a block list, every topology carries it.
-    cluster.add_member().await;
+    // While there is a block list, every topology carries it, also that of one who has only heard of it.
+    let newcomer = cluster.add_member().await;
     cluster.eventually("the block ends", |c| c.running().all(|n| n.context().topology().blocked().is_empty())).await;
+    for node in [client, newcomer] {
+        let applied = |event: ClusterEvent| match event {
+            ClusterEvent::BlockListApplied { entries, blocked } => Some((entries, blocked)),
+            _ => None,
+        };
+        let applied: Vec<_> = cluster.member(node).events().into_iter().filter_map(applied).collect();
+        assert_eq!(applied, [(1, vec![id])]);
+    }
     for node in [0, 1] {
         let lists: Vec<_> = topologies(cluster.member(node)).iter().map(|it| it.blocked.clone()).collect();
         let first = lists.iter().position(|list| !list.is_empty()).unwrap();

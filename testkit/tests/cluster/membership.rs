@@ -234,3 +234,33 @@ async fn a_crashed_member_is_explained() {
     let others = metrics.joining_members + metrics.suspects + metrics.leaving_members;
     assert_eq!((metrics.up_members, others), (2, 0));
 }
+
+// proves MG-5.1 as far as a node's trust in itself goes
+#[tokio::test]
+async fn a_node_whose_runtime_was_blocked_trusts_itself_less() {
+    let cluster = TestCluster::builder().start().await;
+    let health = |cluster: &TestCluster| cluster.member(0).context().metrics().unwrap().local_health;
+    assert_eq!(health(&cluster), 0);
+    // The fault: nothing of the node runs for so long.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    cluster.eventually("it has noticed", |cluster| health(cluster) > 0).await;
+}
+
+// proves MG-5.1
+#[tokio::test]
+async fn probes_and_suspicions_that_were_refuted_are_counted() {
+    let mut patient = Timing::test();
+    patient.membership.suspicion_multiplier = 1_000;
+    let both_go_on = |builder: ClusterConfigBuilder| builder.downing(Downing::off());
+    let cluster = TestCluster::builder().members(3).timing(patient).configure(both_go_on).start().await;
+    let read = |cluster: &TestCluster| cluster.member(0).context().metrics().unwrap();
+    cluster.eventually("a probe is answered", |cluster| !read(cluster).probe_round_trip.is_zero()).await;
+    cluster.partition([0, 1], [2]);
+    cluster.eventually("it is suspected", |cluster| read(cluster).suspects == 1).await;
+    let before = read(&cluster).refuted_suspicions;
+    cluster.heal();
+    cluster.eventually("it has refuted", |cluster| read(cluster).suspects == 0).await;
+    let after = read(&cluster);
+    assert!(after.refuted_suspicions > before, "{after:?}");
+    assert_eq!(after.dead_members, 0);
+}

@@ -57,6 +57,8 @@ async fn who_hears_of_a_topology_sees_its_owners_and_so_does_the_placement() {
         loop {
             let ClusterEvent::TopologyUpdated(updated) = events.next().await.unwrap() else { continue };
             assert!(context.topology().version() >= updated.topology.version());
+            // Nothing is held while it is told: whoever hears of it may ask the one that tells.
+            assert!(context.members().await.unwrap().len() >= updated.topology.members().len());
             if updated.topology.members().len() < 3 {
                 continue;
             }

@@ -1,8 +1,10 @@
+use std::num::NonZeroU64;
+
 use gristmill_core::gossip::{SetRefusal, TOPOLOGY};
 use gristmill_core::topology::Topology;
 use gristmill_core::{Member, Timestamp};
 use gristmill_messages::cluster::ClusterTopology;
-use gristmill_messages::{MemberId, TopologyVersion};
+use gristmill_messages::{ActivationId, ClusterIdentity, MemberId, TopologyVersion};
 use gristmill_transport::{Local, LocalPeer};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
@@ -16,7 +18,7 @@ use crate::gossip::GossipActor;
 use crate::inbox::Inbox;
 use crate::member_list::MemberListMessage;
 use crate::node;
-use crate::pid_cache::PidCacheActor;
+use crate::pid_cache::{Pid, PidCacheActor};
 use crate::placement::Directory;
 use crate::remoting::{Dialer, Remoting, Router};
 
@@ -112,11 +114,16 @@ impl Lab {
 
     /// Publishes a topology of this node and some others.
     fn publish(&self, version: u64, others: u128) -> TopologyHash {
+        self.publish_with(version, others, vec![])
+    }
+
+    /// The same, less those that are blocked.
+    fn publish_with(&self, version: u64, others: u128, blocked: Vec<MemberId>) -> TopologyHash {
         let other = |id| Member::new(MemberId::new(id), "127.0.0.1:1", []);
         let members = (2..2 + others).map(other).chain([self.node.me.clone()]).collect();
-        let topology = Arc::new(Topology::new(TopologyVersion::new(version), members, vec![]));
+        let topology = Arc::new(Topology::new(TopologyVersion::new(version), members, blocked.clone()));
         let hash = topology.hash();
-        let (joined, left, dead, blocked) = (vec![], vec![], vec![], vec![]);
+        let (joined, left, dead) = (vec![], vec![], vec![]);
         publish(&self.node, TopologyUpdated { topology, joined, left, dead, blocked, observed_at: Timestamp::ZERO });
         hash
     }
@@ -193,4 +200,34 @@ async fn a_part_that_has_ended_is_told_unless_the_node_is_stopping() {
     lab.node.stops();
     lab.publish(2, 2);
     assert_eq!(lab.told().await, []);
+}
+
+// proves VA-1.4
+#[tokio::test]
+async fn who_hears_of_a_block_finds_no_way_to_the_blocked_member_and_nothing_of_it_in_the_cache() {
+    let mut lab = Lab::start().await;
+    let node = Arc::clone(&lab.node);
+    let (blocked, other) = (MemberId::new(3), MemberId::new(2));
+    lab.publish(1, 2);
+    let [kept, _] = [blocked, other].map(|member| node.remoting.endpoint(member, &"127.0.0.1:1".into()));
+    let identity = Arc::new(ClusterIdentity::new("test", "a"));
+    let activation = ActivationId::new(NonZeroU64::MIN);
+    node.pids.insert(Arc::clone(&identity), Pid::Remote { activation, endpoint: Arc::clone(&kept) });
+    lab.publish_with(2, 2, vec![blocked]);
+    let mut cleared = false;
+    loop {
+        match lab.events.next().await.unwrap() {
+            ClusterEvent::PidCacheCleared { member, entries: 1 } => cleared = member == blocked,
+            ClusterEvent::BlockListApplied { entries, blocked: list } => {
+                assert_eq!((entries, list, cleared), (1, vec![blocked], true));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(node.remoting.known(blocked).is_none() && node.remoting.known(other).is_some());
+    assert!(node.pids.get(identity.stable_hash(), &identity).is_none());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let refused = kept.connection(gristmill_transport::Lane::Data, deadline).await.unwrap_err();
+    assert!(refused.to_string().contains("forgotten"), "who has kept it dials no more: {refused}");
 }

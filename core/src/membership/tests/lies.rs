@@ -734,3 +734,28 @@ fn a_decision_that_all_others_deny_is_withdrawn_too() {
     node.gossip(30, D, vec![record(C, 2, Stage::Up)]);
     assert_eq!(node.events, withdrawn(30));
 }
+
+// proves MG-3.3, FT-8
+#[test]
+fn two_members_whose_handshakes_refuse_a_node_as_dead_stop_it_and_one_does_not() {
+    let mut node = node();
+    for milliseconds in [10, 20] {
+        node.input(milliseconds, Input::Blocked { by: B });
+        assert_eq!((node.membership.phase(), &node.events), (Phase::Up, &vec![]), "however often");
+    }
+    node.input(30, Input::Blocked { by: MemberId::new(99) });
+    assert_eq!(node.membership.phase(), Phase::Up, "a stranger has no voice");
+    node.input(40, Input::Blocked { by: C });
+    let evicted = [changed(ME, Some(MemberStatus::Up), MemberStatus::Dead, 40), Event::Evicted { by: Some(C) }];
+    assert_eq!(node.events, evicted);
+}
+
+#[test]
+fn a_node_that_one_member_refuses_as_dead_asks_others_what_they_hold_it_for() {
+    let mut node = node();
+    node.input(10, Input::Blocked { by: B });
+    let asked = |node: &Node, to| {
+        node.sent().into_iter().any(|(whom, message)| whom == to && matches!(message, Message::Ping { .. }))
+    };
+    assert!(asked(&node, C));
+}
