@@ -45,6 +45,7 @@ mod history;
 mod invariant;
 mod network;
 mod node;
+mod panics;
 pub mod plot;
 mod queue;
 pub mod report;

@@ -1,6 +1,5 @@
 //! One history from beginning to rest, and the smallest schedule that still breaks it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gristmill_core::Timestamp;
@@ -15,6 +14,7 @@ use super::history::{End, Life, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
+use super::panics::caught;
 use super::schedule::{SPARE, lie, random};
 use super::sharing::SharingConfig;
 
@@ -144,18 +144,13 @@ impl Trial {
     /// Runs it. A machine that panics has broken its own invariants.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let run = catch_unwind(AssertUnwindSafe(|| self.run_uncaught()));
-        run.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let what = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into();
-            Outcome {
-                violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
-                settled_after: None,
-                shared_after: None,
-                trace: 0,
-                totals: Totals::default(),
-                evicted: 0,
-            }
+        caught(|| self.run_uncaught()).unwrap_or_else(|what| Outcome {
+            violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
+            settled_after: None,
+            shared_after: None,
+            trace: 0,
+            totals: Totals::default(),
+            evicted: 0,
         })
     }
 

@@ -273,7 +273,6 @@ fn chaos(options: &Options) -> Report {
     let trials = options.trials.unwrap_or(1000);
     let mut report =
         Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
-    std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
     let downing = options.downing.clone().unwrap_or_default();
     let trial = |seed| {

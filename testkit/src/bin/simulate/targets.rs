@@ -119,7 +119,6 @@ fn steady(report: &mut Report, options: &Options, setting: &Settings<'_>) {
 }
 
 fn random_histories(report: &mut Report, options: &Options) {
-    std::panic::set_hook(Box::new(|_| {}));
     let count = if options.quick { 1_000 } else { 10_000 };
     let downing = options.downing.clone().unwrap_or_default();
     let trial = |seed| Trial { downing: downing.clone(), ..Trial::random(seed, 12) };
