@@ -46,6 +46,7 @@ mod invariant;
 mod network;
 mod node;
 mod panics;
+mod planted;
 pub mod plot;
 mod queue;
 pub mod report;
@@ -61,6 +62,7 @@ pub use history::{End, History, Life, Observation, ProcessId, Release, Totals, p
 pub use invariant::{Checks, Violation};
 pub use network::{Host, Network, NetworkConfig, Passage};
 pub use node::{Belief, Bug};
+pub use planted::Planted;
 pub use queue::Queue;
 pub use schedule::random as random_schedule;
 pub use sharing::SharingConfig;

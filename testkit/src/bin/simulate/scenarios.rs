@@ -7,7 +7,7 @@ use gristmill_testkit::simulation::foca::{self, Profile};
 use gristmill_testkit::simulation::plot::{Line, Plot, distribution};
 use gristmill_testkit::simulation::report::{Report, Row, bytes, seconds};
 use gristmill_testkit::simulation::scenario::{self, Detection, Endurance, Going, Setting, Traffic};
-use gristmill_testkit::simulation::{Bug, Campaign, Fault, Host, Lie, Schedule, Trial, percentile};
+use gristmill_testkit::simulation::{Campaign, Fault, Host, Lie, Planted, Schedule, Trial, percentile};
 
 use crate::options::Options;
 use crate::targets;
@@ -336,20 +336,12 @@ pub(crate) fn chaos_rows(report: &mut Report, campaign: &Campaign) {
 }
 
 /// How many seeds each planted defect lives.
-pub(crate) fn planted(report: &mut Report, most: usize, limit: u64) {
-    for bug in Bug::ALL {
-        let mut needed = None;
-        for seed in 0..limit {
-            let clean = Trial::random(seed, most);
-            let clean = if bug.needs_liar() { clean.with_liar() } else { clean };
-            let broken = Trial { bug: Some(bug), ..clean.clone() }.run().violation;
-            if let Some(violation) = broken.filter(|violation| clean.run().violation.as_ref() != Some(violation)) {
-                needed = Some((seed + 1, violation.rule));
-                break;
-            }
-        }
-        let found = needed.map_or_else(|| "not found".into(), |(seeds, rule)| format!("{seeds} seeds, by {rule}"));
-        report.row(Row::new(format!("planted: {bug:?}"), found).target("within 1,000 seeds", needed.is_some()));
+pub(crate) fn planted(report: &mut Report) {
+    let found = Planted::search(&Planted::ALL, |_| 0..Planted::LIMIT);
+    for (planted, seed) in Planted::ALL.iter().zip(found) {
+        let needed = seed.map_or_else(|| "not found".into(), |seed| format!("{} seeds", seed + 1));
+        let name = format!("planted: {:?}, found by {}", planted.bug, planted.rule);
+        report.row(Row::new(name, needed).target(format!("within {} seeds", Planted::LIMIT), seed.is_some()));
     }
 }
 

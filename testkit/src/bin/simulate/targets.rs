@@ -42,7 +42,7 @@ const SECTIONS: [(&str, Section); 12] = [
     ("stalled", stalled),
     ("cut", cut),
     ("lied", |report, _, setting| lied(report, setting)),
-    ("planted", |report, _, _| planted(report, 8, 1000)),
+    ("planted", |report, _, _| planted(report)),
     ("scaled", |report, options, _| scaled(report, options)),
     ("beyond", |report, _, setting| beyond(report, setting)),
     ("chaos", |report, options, _| random_histories(report, options)),
