@@ -11,7 +11,7 @@
 //! | P2 | nobody serves what another has released by a decision, in histories without stalls, drift, loss or delay | at every release, always |
 //! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all has been as well as for M4 since, and the condemned has held its judge for living for as long | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | who ended long ago is forgotten | at rest |
-//! | G1 | nobody holds a value of a member that the member has not written | at every value that is told, if values are shared |
+//! | G1 | nobody holds a value of a member that the member has not written, and of its own only what it was told to write | at every value that is told, if values are shared |
 //! | G2 | what an observer holds of a value never becomes older while its member is in its topology, and is what it told | after every step of gossip that tells something, and one of eight others |
 //! | G3 | nobody holds a value of who is not in its topology; at rest all hold the same values of exactly those who take part | as G2; at rest |
 //! | G4 | a topology is told once for each change: nobody has joined, left and died at once, who has left has said so, and the differences are those to the one before; at rest all have the same | at every topology; at rest |

@@ -58,6 +58,8 @@ pub enum Bug {
     ForgetsTheLiving,
     /// Writes new versions of the values of others.
     WritesValuesOfOthers,
+    /// Says of the values of those whom it tells them that they are others, and believes that of its own.
+    AdoptsClaimsAboutItself,
     /// Says of who died that it has left, too.
     SaysTwiceWhoWent,
     /// Goes on saying that all agree.
@@ -66,7 +68,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -85,6 +87,7 @@ impl Bug {
         Self::KeepsValuesOfTheGone,
         Self::ForgetsTheLiving,
         Self::WritesValuesOfOthers,
+        Self::AdoptsClaimsAboutItself,
         Self::SaysTwiceWhoWent,
         Self::MissesDisagreement,
     ];

@@ -138,9 +138,10 @@ impl Simulation {
         let Some(sharing) = &mut process.sharing else { return };
         let stops = input == Input::Stop;
         let told = matches!(input, Input::MembersChanged { .. });
+        let writes = matches!(input, Input::Set { .. } | Input::Remove { .. } | Input::Refresh { .. });
         let mut out = Outbox::new();
         let events = sharing.handle(local, input, &mut out);
-        let step = Step { at: self.now, observer: id, me, stops, told };
+        let step = Step { at: self.now, observer: id, me, stops, told, writes };
         self.checker.shared(step, &events, sharing);
         let digest = sharing.gossip().digest().get();
         self.mix(digest ^ u64::from(id.0));
