@@ -64,6 +64,5 @@ pub use network::{Host, Network, NetworkConfig, Passage};
 pub use node::{Belief, Bug};
 pub use planted::Planted;
 pub use queue::Queue;
-pub use schedule::random as random_schedule;
 pub use sharing::SharingConfig;
 pub use shrink::{Campaign, Outcome, Trial};

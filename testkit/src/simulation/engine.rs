@@ -187,6 +187,8 @@ pub struct Simulation {
     requests: u64,
     faults: Vec<Fault>,
     pub(crate) has_lied: bool,
+    /// Something has gone wrong beyond which nobody promises P2.
+    excused: bool,
     disturbed_until: Timestamp,
     rng: Xoshiro256PlusPlus,
     sharing_rng: Xoshiro256PlusPlus,
@@ -220,6 +222,7 @@ impl Simulation {
             requests: 0,
             faults: Vec::new(),
             has_lied: false,
+            excused: false,
             disturbed_until: Timestamp::ZERO,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NODES),
             sharing_rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ SHARING),

@@ -120,6 +120,8 @@ pub struct History {
     pub decisions: Vec<(Timestamp, ProcessId, DowningDecision)>,
     /// By decisions of those who went on.
     pub released: Vec<Release>,
+    /// How many of these nothing excused, so that P2 was looked at.
+    pub armed: usize,
     observations: Vec<Observation>,
     /// By subject: when each observer came to know that it is gone.
     gone: BTreeMap<ProcessId, Vec<(ProcessId, Timestamp)>>,

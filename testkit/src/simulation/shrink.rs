@@ -15,7 +15,7 @@ use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
 use super::panics::caught;
-use super::schedule::{SPARE, lie, random};
+use super::schedule::{SPARE, lie, random, splits};
 use super::sharing::SharingConfig;
 
 /// One random history.
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// How many processes learned that they were held for dead.
     pub evicted: usize,
+    /// How many releases by a decision P2 was looked at for.
+    pub armed: usize,
 }
 
 /// When all was equal and right.
@@ -61,7 +63,17 @@ impl Trial {
     /// The history of this seed.
     #[must_use]
     pub fn random(seed: u64, most_hosts: usize) -> Self {
-        let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
+        Self::of(seed, random(seed, most_hosts, &Self::timing()))
+    }
+
+    /// The history of this seed from kinds of faults of which partitions are always one, and without those that excuse
+    /// whoever serves what another has released: no stalls, drift, loss or delay.
+    #[must_use]
+    pub fn splits(seed: u64, most_hosts: usize) -> Self {
+        Self::of(seed, splits(seed, most_hosts, &Self::timing()))
+    }
+
+    fn of(seed: u64, (hosts, schedule): (usize, Schedule)) -> Self {
         Self { seed, hosts, schedule, bug: None, downing: downing::Config::keep_majority() }
     }
 
@@ -151,6 +163,7 @@ impl Trial {
             trace: 0,
             totals: Totals::default(),
             evicted: 0,
+            armed: 0,
         })
     }
 
@@ -203,6 +216,7 @@ impl Trial {
             trace: simulation.trace_hash(),
             totals: simulation.history().totals,
             evicted: simulation.history().ended_so(End::Evicted),
+            armed: simulation.history().armed,
         }
     }
 
@@ -311,6 +325,8 @@ pub struct Campaign {
     pub shared: Vec<Duration>,
     /// Processes that were evicted.
     pub evicted: u64,
+    /// Histories in which P2 was looked at.
+    pub armed: u64,
 }
 
 impl Campaign {
@@ -321,6 +337,7 @@ impl Campaign {
             let outcome = trial(seed).run();
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
+            campaign.armed += u64::from(outcome.armed > 0);
             campaign.settled.extend(outcome.settled_after);
             campaign.shared.extend(outcome.shared_after);
             if let Some(violation) = outcome.violation {

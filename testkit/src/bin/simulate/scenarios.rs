@@ -14,7 +14,7 @@ use crate::targets;
 
 type Scenario = fn(&Options) -> Report;
 
-pub(crate) const ALL: [(&str, &str, Scenario); 15] = [
+pub(crate) const ALL: [(&str, &str, Scenario); 16] = [
     ("crash", "a host vanishes with its process: when do all know?", crash),
     ("kill", "a process is killed and its host refuses connections: when do all know?", kill),
     ("leave", "a node leaves as it should: when do all know?", leave),
@@ -28,6 +28,7 @@ pub(crate) const ALL: [(&str, &str, Scenario); 15] = [
     ("liar", "one node forges what it says of others", liar),
     ("cliff", "more is suspected than can be told", cliff),
     ("chaos", "random schedules of all faults, checked at each step", chaos),
+    ("splits", "the same with partitions and without what excuses whoever serves on after one", splits),
     ("scale", "a large cluster loses one node of a hundred at once", scale),
     (
         "report",
@@ -264,19 +265,27 @@ fn cliff(options: &Options) -> Report {
     report
 }
 
-/// Runs random histories, and shrinks the first that breaks something.
 fn chaos(options: &Options) -> Report {
+    campaign("chaos", options, Trial::random)
+}
+
+fn splits(options: &Options) -> Report {
+    campaign("splits", options, Trial::splits)
+}
+
+/// Runs random histories, and shrinks the first ones that break something.
+fn campaign(name: &str, options: &Options, random: fn(u64, usize) -> Trial) -> Report {
     let most = options.nodes.unwrap_or(12);
     if let Some(path) = &options.schedule {
         return replay(options, most, path);
     }
     let trials = options.trials.unwrap_or(1000);
     let mut report =
-        Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
+        Report::new(format!("{name}: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
     let begin = Instant::now();
     let downing = options.downing.clone().unwrap_or_default();
     let trial = |seed| {
-        let trial = Trial { downing: downing.clone(), ..Trial::random(seed, most) };
+        let trial = Trial { downing: downing.clone(), ..random(seed, most) };
         if options.liar { trial.with_liar() } else { trial }
     };
     let campaign = Campaign::run(options.seed..options.seed + trials, trial, |campaign| {
@@ -333,6 +342,7 @@ pub(crate) fn chaos_rows(report: &mut Report, campaign: &Campaign) {
         report.row(Row::new(format!("all values agree, after that, {which}"), seconds(shared)));
     }
     report.row(Row::new("processes evicted", campaign.evicted));
+    report.row(Row::new("schedules in which P2 was looked at", campaign.armed));
 }
 
 /// How many seeds each planted defect lives.
