@@ -95,6 +95,7 @@ fn join(options: &Options) -> Report {
 }
 
 fn detection_rows(report: &mut Report, ours: &Detection, foca: Option<&Detection>) {
+    report.broken(ours.violation.as_ref());
     let mut quantiles = |name: &str, values: &[Duration], others: Option<&[Duration]>| {
         for (which, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
             let of = |values: &[Duration]| seconds(percentile(&mut values.to_vec(), part));
@@ -132,6 +133,7 @@ fn traffic_rows(report: &mut Report, ours: &Traffic, foca: Option<&Traffic>) {
 }
 
 fn endurance_rows(report: &mut Report, ours: &Endurance, foca: Option<&Endurance>) {
+    report.broken(ours.violation.as_ref());
     let theirs = |of: fn(&Endurance) -> usize| foca.map(|foca| of(foca).to_string()).unwrap_or_default();
     report.row(Row::new("node-hours", format!("{:.1}", ours.node_hours())));
     report.row(Row::new("healthy nodes killed", ours.healthy_killed).foca(theirs(|one| one.healthy_killed)));
@@ -243,6 +245,7 @@ fn liar(options: &Options) -> Report {
     let mut report = Report::new(title("liar", &setting));
     for lie in Lie::ALL {
         let ours = scenario::liar(&setting, lie, options.lasts(20));
+        report.broken(ours.violation.as_ref());
         report.row(Row::new(format!("{lie:?}: honest processes held for dead or gone"), ours.healthy_given_up));
         report.row(Row::new(format!("{lie:?}: honest processes evicted"), ours.evicted));
         report.row(Row::new(
@@ -382,6 +385,7 @@ fn scale(options: &Options) -> Report {
     let setting = options.setting(5000, 1).loss(options.loss.unwrap_or(0.02));
     let mut report = Report::new(title("scale", &setting));
     let ours = scenario::scale(&setting, options.lasts(60));
+    report.broken(ours.violation.as_ref());
     report.row(Row::new("built in", seconds(ours.built)));
     report.row(Row::new("answers of comparisons", ours.traffic.totals.syncs));
     report.row(Row::new("pairs that do not know after it", ours.unknown));
