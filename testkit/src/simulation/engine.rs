@@ -94,6 +94,8 @@ pub(crate) struct Process {
     downing: Option<Downing>,
     pub(crate) sharing: Option<Sharing>,
     pub(crate) incarnation: Incarnation,
+    /// It has said that it leaves.
+    leaves: bool,
     clock: Clock,
 }
 
@@ -513,7 +515,7 @@ impl Simulation {
         let digest = node.machine().digest().get();
         self.history.totals.handled += 1;
         self.mix(u64::from(id.0) ^ digest);
-        self.note_own_incarnation(id);
+        self.note_own_record(id);
         let mut end = None;
         let mut changed = false;
         for event in out.drain_events() {
@@ -546,10 +548,13 @@ impl Simulation {
         }
     }
 
-    fn note_own_incarnation(&mut self, id: ProcessId) {
+    /// What it says of itself.
+    fn note_own_record(&mut self, id: ProcessId) {
         let process = &mut self.processes[id.index()];
         if let Some(node) = &process.node {
-            process.incarnation = process.incarnation.max(node.machine().me().incarnation());
+            let me = node.machine().me();
+            process.incarnation = process.incarnation.max(me.incarnation());
+            process.leaves |= me.stage() >= Stage::Leaving;
         }
     }
 

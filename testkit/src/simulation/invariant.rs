@@ -14,7 +14,7 @@
 //! | G1 | nobody holds a value of a member that the member has not written, and of its own only what it was told to write | at every value that is told, if values are shared |
 //! | G2 | what an observer holds of a value never becomes older while its member is in its topology, and is what it told | after every step of gossip that tells something, and one of eight others |
 //! | G3 | nobody holds a value of who is not in its topology; at rest all hold the same values of exactly those who take part | as G2; at rest |
-//! | G4 | a topology is told once for each change: nobody has joined, left and died at once, who has left has said so, and the differences are those to the one before; at rest all have the same | at every topology; at rest |
+//! | G4 | a topology is told once for each change: nobody has joined, left and died at once, who has left has said so where nobody lies, and the differences are those to the one before; at rest all have the same | at every topology; at rest |
 //! | G5 | a check of consensus says that all agree exactly when this node holds the same value of all members | as G2; at rest all agree on the topology |
 //! | machine | the machine's own invariants | after every step, `Checks::states` |
 

@@ -62,13 +62,15 @@ pub enum Bug {
     AdoptsClaimsAboutItself,
     /// Says of who died that it has left, too.
     SaysTwiceWhoWent,
+    /// Says of who died that it has left.
+    TakesTheDeadForLeft,
     /// Goes on saying that all agree.
     MissesDisagreement,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -89,6 +91,7 @@ impl Bug {
         Self::WritesValuesOfOthers,
         Self::AdoptsClaimsAboutItself,
         Self::SaysTwiceWhoWent,
+        Self::TakesTheDeadForLeft,
         Self::MissesDisagreement,
     ];
 

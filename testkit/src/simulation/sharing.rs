@@ -138,8 +138,10 @@ impl Sharing {
         self.topology.handle(now, input, &mut out);
         let timer = out.drain_effects().map(|topology::Effect::SetTimer { after, epoch }| (epoch, after)).next();
         let mut updated = out.drain_events().map(|topology::Event::Updated(updated)| updated).next();
-        if let (Some(Bug::SaysTwiceWhoWent), Some(updated)) = (self.bug, &mut updated) {
-            updated.left.extend(updated.dead.iter().cloned());
+        match (self.bug, &mut updated) {
+            (Some(Bug::SaysTwiceWhoWent), Some(updated)) => updated.left.extend(updated.dead.iter().cloned()),
+            (Some(Bug::TakesTheDeadForLeft), Some(updated)) => updated.left.append(&mut updated.dead),
+            _ => {}
         }
         (updated, timer)
     }

@@ -155,7 +155,7 @@ impl Checker {
         }
     }
 
-    /// G4. `unsaid`: one of those who have left, though the observer knows no such word of it.
+    /// G4. `unsaid`: one of those who have left, though it has never said so.
     pub(crate) fn topology_updated(
         &mut self,
         at: Timestamp,
