@@ -16,7 +16,7 @@
 //! | G3 | nobody holds a value of who is not in its topology; at rest all hold the same values of exactly those who take part | as G2; at rest |
 //! | G4 | a topology is told once for each change: nobody has joined, left and died at once, who has left has said so where nobody lies, and the differences are those to the one before; at rest all have the same | at every topology; at rest |
 //! | G5 | a check of consensus says that all agree exactly when this node holds the same value of all members | as G2; at rest all agree on the topology |
-//! | machine | the machine's own invariants | after every step, `Checks::states` |
+//! | machine | the machines' own invariants | in debug builds after every step; else those of a membership after one step of eight, with `Checks::states`, of gossip after one of sixteen, of downing and topology never |
 
 mod sharing;
 
