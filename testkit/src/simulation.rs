@@ -55,14 +55,12 @@ mod schedule;
 mod sharing;
 mod shrink;
 
-pub use bytes::encoded_len;
 pub use engine::{Simulation, SimulationConfig};
 pub use fault::{Fault, Lie, NoFault, Schedule};
 pub use history::{End, History, Life, Observation, ProcessId, Release, Totals, percentile};
 pub use invariant::{Checks, Violation};
-pub use network::{Host, Network, NetworkConfig, Passage};
-pub use node::{Belief, Bug};
+pub use network::{Host, NetworkConfig};
+pub use node::Bug;
 pub use planted::Planted;
-pub use queue::Queue;
 pub use sharing::SharingConfig;
 pub use shrink::{Campaign, Outcome, Trial};

@@ -427,8 +427,6 @@ impl Simulation {
         self.processes[process.index()].node.is_some()
     }
 
-    // ---- the beginning ----
-
     // ---- one step ----
 
     fn step(&mut self, happening: Happening) {
@@ -589,8 +587,6 @@ impl Simulation {
             _ => {}
         }
     }
-
-    // ---- faults ----
 
     fn mix(&mut self, value: u64) {
         let time = u64::try_from(self.now.since_origin().as_nanos()).unwrap_or(u64::MAX);

@@ -104,17 +104,17 @@ impl Bug {
 
 /// What a node believes of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Belief {
+pub(crate) struct Belief {
     /// Of whom.
-    pub member: MemberId,
+    pub(crate) member: MemberId,
     /// The newest version that it knows.
-    pub incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// How far the member says it is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// What follows.
-    pub status: MemberStatus,
+    pub(crate) status: MemberStatus,
     /// Whether it owns keys.
-    pub active: bool,
+    pub(crate) active: bool,
 }
 
 impl From<&Record> for Belief {

@@ -77,7 +77,8 @@ impl Trial {
         Self { seed, hosts, schedule, bug: None, downing: downing::Config::keep_majority() }
     }
 
-    /// The same with one of the hosts lying for a while: it says that all others are dead.
+    /// The same with one of the hosts lying for a while: every other time it says that others are dead, else any
+    /// [`Lie`](super::Lie).
     #[must_use]
     pub fn with_liar(mut self) -> Self {
         self.schedule.0.push(lie(self.seed, self.hosts, &Self::timing()));
