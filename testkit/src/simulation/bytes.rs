@@ -8,8 +8,7 @@ use gristmill_core::membership::{Message, Record};
 use super::node::said;
 
 /// The length of the encoded payload: without the envelope of the remoting, without TCP and IP.
-#[must_use]
-pub fn encoded_len(message: &Message) -> usize {
+pub(super) fn encoded_len(message: &Message) -> usize {
     let records: usize = said(message).iter().map(|record| record_len(record)).sum();
     let fixed = match message {
         Message::Ping { sequence, digest, .. } | Message::PingAck { sequence, digest, .. } => {

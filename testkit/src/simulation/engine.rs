@@ -94,6 +94,8 @@ pub(crate) struct Process {
     downing: Option<Downing>,
     pub(crate) sharing: Option<Sharing>,
     pub(crate) incarnation: Incarnation,
+    /// It has said that it leaves.
+    leaves: bool,
     clock: Clock,
 }
 
@@ -187,6 +189,8 @@ pub struct Simulation {
     requests: u64,
     faults: Vec<Fault>,
     pub(crate) has_lied: bool,
+    /// Something has gone wrong beyond which nobody promises P2.
+    excused: bool,
     disturbed_until: Timestamp,
     rng: Xoshiro256PlusPlus,
     sharing_rng: Xoshiro256PlusPlus,
@@ -220,6 +224,7 @@ impl Simulation {
             requests: 0,
             faults: Vec::new(),
             has_lied: false,
+            excused: false,
             disturbed_until: Timestamp::ZERO,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NODES),
             sharing_rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ SHARING),
@@ -422,8 +427,6 @@ impl Simulation {
         self.processes[process.index()].node.is_some()
     }
 
-    // ---- the beginning ----
-
     // ---- one step ----
 
     fn step(&mut self, happening: Happening) {
@@ -510,7 +513,7 @@ impl Simulation {
         let digest = node.machine().digest().get();
         self.history.totals.handled += 1;
         self.mix(u64::from(id.0) ^ digest);
-        self.note_own_incarnation(id);
+        self.note_own_record(id);
         let mut end = None;
         let mut changed = false;
         for event in out.drain_events() {
@@ -543,10 +546,13 @@ impl Simulation {
         }
     }
 
-    fn note_own_incarnation(&mut self, id: ProcessId) {
+    /// What it says of itself.
+    fn note_own_record(&mut self, id: ProcessId) {
         let process = &mut self.processes[id.index()];
         if let Some(node) = &process.node {
-            process.incarnation = process.incarnation.max(node.machine().me().incarnation());
+            let me = node.machine().me();
+            process.incarnation = process.incarnation.max(me.incarnation());
+            process.leaves |= me.stage() >= Stage::Leaving;
         }
     }
 
@@ -581,8 +587,6 @@ impl Simulation {
             _ => {}
         }
     }
-
-    // ---- faults ----
 
     fn mix(&mut self, value: u64) {
         let time = u64::try_from(self.now.since_origin().as_nanos()).unwrap_or(u64::MAX);

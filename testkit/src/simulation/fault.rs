@@ -115,6 +115,15 @@ impl Fault {
         }
     }
 
+    /// Whether `core::downing` promises nothing once this has begun: processes that stand still, clocks that run
+    /// unequally, messages that are lost inside of a side, lies. P2 holds without.
+    pub(crate) const fn excuses(&self) -> bool {
+        matches!(
+            self,
+            Self::Stall(..) | Self::Drift(..) | Self::Loss(..) | Self::Delay(..) | Self::Bad(..) | Self::Lie(..)
+        )
+    }
+
     /// The hosts that it names.
     #[must_use]
     pub fn hosts(&self) -> Vec<Host> {

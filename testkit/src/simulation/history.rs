@@ -1,6 +1,6 @@
 //! What was seen, by whom, when; and how much was sent for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gristmill_core::downing::DowningDecision;
@@ -120,10 +120,14 @@ pub struct History {
     pub decisions: Vec<(Timestamp, ProcessId, DowningDecision)>,
     /// By decisions of those who went on.
     pub released: Vec<Release>,
+    /// How many of these nothing excused, so that P2 was looked at.
+    pub armed: usize,
     observations: Vec<Observation>,
     /// By subject: when each observer came to know that it is gone.
     gone: BTreeMap<ProcessId, Vec<(ProcessId, Timestamp)>>,
     up: BTreeMap<ProcessId, Vec<(ProcessId, Timestamp)>>,
+    /// By subject: who holds it for dead now, or did when it ended itself.
+    condemned: BTreeMap<ProcessId, BTreeSet<ProcessId>>,
     pub(crate) keep_observations: bool,
 }
 
@@ -138,6 +142,13 @@ impl History {
     #[must_use]
     pub fn gone(&self, subject: ProcessId) -> &[(ProcessId, Timestamp)] {
         self.gone.get(&subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many others hold this process for dead now, or did when they ended. A verdict that is withdrawn counts no
+    /// more.
+    #[must_use]
+    pub fn condemned_by(&self, subject: ProcessId) -> usize {
+        self.condemned.get(&subject).map_or(0, BTreeSet::len)
     }
 
     /// When each observer came to hold this process for up.
@@ -204,6 +215,12 @@ impl History {
         if runs && matches!(to, MemberStatus::Dead | MemberStatus::Removed) {
             life.given_up.get_or_insert(at);
         }
+        let condemned = self.condemned.entry(subject).or_default();
+        match to {
+            MemberStatus::Dead => _ = condemned.insert(observer),
+            MemberStatus::Removed => {}
+            _ => _ = condemned.remove(&observer),
+        }
         let was_gone = matches!(from, Some(MemberStatus::Dead | MemberStatus::Removed));
         if matches!(to, MemberStatus::Dead | MemberStatus::Removed) && !was_gone {
             self.gone.entry(subject).or_default().push((observer, at));
@@ -223,4 +240,29 @@ pub fn percentile(values: &mut [Duration], part: f64) -> Duration {
     // small and positive
     let place = (last as f64 * part).ceil() as usize;
     values.get(place.min(last)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBJECT: ProcessId = ProcessId(0);
+
+    fn seen(history: &mut History, observer: u32, from: MemberStatus, to: MemberStatus) {
+        let observer = ProcessId(observer);
+        let observation = Observation { at: Timestamp::ZERO, observer, subject: SUBJECT, from: Some(from), to };
+        history.observed(observation, true);
+    }
+
+    #[test]
+    fn a_verdict_that_is_withdrawn_counts_no_more_and_one_that_is_forgotten_does() {
+        let mut history = History::default();
+        history.started(SUBJECT, Timestamp::ZERO);
+        seen(&mut history, 1, MemberStatus::Suspect, MemberStatus::Dead);
+        seen(&mut history, 2, MemberStatus::Up, MemberStatus::Dead);
+        assert_eq!(history.condemned_by(SUBJECT), 2);
+        seen(&mut history, 1, MemberStatus::Dead, MemberStatus::Up);
+        seen(&mut history, 2, MemberStatus::Dead, MemberStatus::Removed);
+        assert_eq!(history.condemned_by(SUBJECT), 1);
+    }
 }

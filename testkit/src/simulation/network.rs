@@ -56,7 +56,7 @@ impl Default for NetworkConfig {
 
 /// What becomes of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
+pub(crate) enum Passage {
     /// The way is cut: not even a connection is possible.
     Cut,
     /// Lost on the way.
@@ -69,7 +69,7 @@ pub enum Passage {
 
 /// The state of all links. Faults are counted, so that overlapping ones end each at its own time.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     config: NetworkConfig,
     rng: Xoshiro256PlusPlus,
     /// Hosts that hear nothing, and hosts of which nothing is heard.
@@ -87,8 +87,7 @@ pub struct Network {
 
 impl Network {
     /// A network of so many hosts.
-    #[must_use]
-    pub fn new(config: NetworkConfig, hosts: usize, rng: Xoshiro256PlusPlus) -> Self {
+    pub(crate) fn new(config: NetworkConfig, hosts: usize, rng: Xoshiro256PlusPlus) -> Self {
         Self {
             config,
             rng,
@@ -104,14 +103,12 @@ impl Network {
     }
 
     /// What every link does when no fault touches it.
-    #[must_use]
-    pub const fn config(&self) -> &NetworkConfig {
+    pub(crate) const fn config(&self) -> &NetworkConfig {
         &self.config
     }
 
     /// Whether nothing can pass from one to the other.
-    #[must_use]
-    pub fn is_cut(&self, from: Host, to: Host) -> bool {
+    pub(crate) fn is_cut(&self, from: Host, to: Host) -> bool {
         self.mute[from.index()] > 0
             || self.deaf[to.index()] > 0
             || (!self.cuts.is_empty() && self.cuts.contains_key(&(from, to)))
@@ -127,7 +124,7 @@ impl Network {
     }
 
     /// Decides on one message.
-    pub fn pass(&mut self, from: Host, to: Host) -> Passage {
+    pub(crate) fn pass(&mut self, from: Host, to: Host) -> Passage {
         if self.is_cut(from, to) {
             return Passage::Cut;
         }
@@ -145,7 +142,7 @@ impl Network {
     }
 
     /// How long one message is on its way.
-    pub fn latency(&mut self) -> Duration {
+    pub(crate) fn latency(&mut self) -> Duration {
         let longest = self.config.latency_max.max(self.config.latency_min);
         let base = self.rng.random_range(self.config.latency_min..=longest);
         match self.delay.values().max() {

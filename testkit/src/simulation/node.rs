@@ -58,15 +58,19 @@ pub enum Bug {
     ForgetsTheLiving,
     /// Writes new versions of the values of others.
     WritesValuesOfOthers,
+    /// Says of the values of those whom it tells them that they are others, and believes that of its own.
+    AdoptsClaimsAboutItself,
     /// Says of who died that it has left, too.
     SaysTwiceWhoWent,
+    /// Says of who died that it has left.
+    TakesTheDeadForLeft,
     /// Goes on saying that all agree.
     MissesDisagreement,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -85,7 +89,9 @@ impl Bug {
         Self::KeepsValuesOfTheGone,
         Self::ForgetsTheLiving,
         Self::WritesValuesOfOthers,
+        Self::AdoptsClaimsAboutItself,
         Self::SaysTwiceWhoWent,
+        Self::TakesTheDeadForLeft,
         Self::MissesDisagreement,
     ];
 
@@ -98,17 +104,17 @@ impl Bug {
 
 /// What a node believes of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Belief {
+pub(crate) struct Belief {
     /// Of whom.
-    pub member: MemberId,
+    pub(crate) member: MemberId,
     /// The newest version that it knows.
-    pub incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// How far the member says it is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// What follows.
-    pub status: MemberStatus,
+    pub(crate) status: MemberStatus,
     /// Whether it owns keys.
-    pub active: bool,
+    pub(crate) active: bool,
 }
 
 impl From<&Record> for Belief {

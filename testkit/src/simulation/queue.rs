@@ -9,7 +9,7 @@ use gristmill_core::Timestamp;
 ///
 /// The heap moves small keys only: what happens lies in a slab beside it.
 #[derive(Debug)]
-pub struct Queue<T> {
+pub(super) struct Queue<T> {
     heap: BinaryHeap<Reverse<(Timestamp, u64, u32)>>,
     slab: Vec<Option<T>>,
     free: Vec<u32>,
@@ -24,7 +24,7 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// `thing` happens at this time.
-    pub fn push(&mut self, at: Timestamp, thing: T) {
+    pub(super) fn push(&mut self, at: Timestamp, thing: T) {
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slab[slot as usize] = Some(thing);
@@ -40,28 +40,15 @@ impl<T> Queue<T> {
     }
 
     /// When the next thing happens.
-    #[must_use]
-    pub fn next_at(&self) -> Option<Timestamp> {
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// The next thing.
-    pub fn pop(&mut self) -> Option<(Timestamp, T)> {
+    pub(super) fn pop(&mut self) -> Option<(Timestamp, T)> {
         let Reverse((at, _, slot)) = self.heap.pop()?;
         self.free.push(slot);
         self.slab[slot as usize].take().map(|thing| (at, thing))
-    }
-
-    /// How many things wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
     }
 }
 

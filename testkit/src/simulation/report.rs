@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::invariant::Violation;
 use super::plot::Plot;
 
 /// One figure.
@@ -60,6 +61,13 @@ impl Report {
     pub fn row(&mut self, row: Row) {
         eprintln!("  {} = {} {}", row.name, row.ours, if row.met == Some(false) { "MISSED" } else { "" });
         self.rows.push(row);
+    }
+
+    /// Adds what was broken, if anything: whatever else was found is worth nothing then.
+    pub fn broken(&mut self, violation: Option<&Violation>) {
+        if let Some(violation) = violation {
+            self.row(Row::new("broken", violation).target("nothing", false));
+        }
     }
 
     /// Whether no target is missed.

@@ -12,7 +12,9 @@ use rand::{RngExt, SeedableRng};
 use super::engine::{Simulation, SimulationConfig};
 use super::fault::{Fault, Lie, Schedule};
 use super::history::{End, ProcessId, Totals, percentile};
+use super::invariant::Violation;
 use super::network::Host;
+use super::node::Bug;
 
 /// How many nodes, with which timing, from which seed on, how often.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Setting {
     pub loss: f64,
     /// Who goes on when the cluster splits. Without, the membership is alone; but a partition has keep-majority.
     pub downing: Option<downing::Config>,
+    /// What is wrong with every process.
+    pub bug: Option<Bug>,
 }
 
 impl Setting {
@@ -36,7 +40,7 @@ impl Setting {
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         let membership = Config { max_members: 20_000, ..Config::lan() };
-        Self { nodes, seed: 1, trials: 1, membership, loss: 0.0, downing: None }
+        Self { nodes, seed: 1, trials: 1, membership, loss: 0.0, downing: None, bug: None }
     }
 
     /// So often.
@@ -66,6 +70,7 @@ impl Setting {
         config.membership = self.membership.clone();
         config.network.loss = self.loss;
         config.downing.clone_from(&self.downing);
+        config.bug = self.bug;
         config
     }
 }
@@ -98,6 +103,8 @@ pub struct Detection {
     pub false_deaths: usize,
     /// What the whole run sent.
     pub traffic: Traffic,
+    /// What was broken first, if anything: that trial was looked at no further.
+    pub violation: Option<Violation>,
 }
 
 /// What was sent, by whom, in which time.
@@ -173,7 +180,9 @@ pub fn going(setting: &Setting, going: Going) -> Detection {
         let subject = simulation.process_on(victim).unwrap_or(ProcessId(0));
         simulation.schedule(&Schedule(vec![(at, fault)]));
         let knows = |simulation: &Simulation| simulation.history().gone(subject).len() + 1 >= setting.nodes;
-        run(&mut simulation, at + LIMIT, LOOK, |simulation| simulation.now() > at && knows(simulation));
+        let done = |simulation: &Simulation| simulation.now() > at && knows(simulation);
+        let broken = run(&mut simulation, at + LIMIT, LOOK, done).err();
+        detection.violation = detection.violation.or(broken);
         detection.incomplete += u64::from(!knows(&simulation));
         detection.false_deaths += simulation.history().false_deaths().filter(|(id, _)| *id != subject).count();
         let gone: Vec<_> = simulation.history().gone(subject).iter().map(|(_, known)| known.since(at)).collect();
@@ -202,7 +211,8 @@ pub fn joining(setting: &Setting) -> Detection {
         let up = |simulation: &Simulation| {
             simulation.process_on(newcomer).map_or(0, |newcomer| simulation.history().up(newcomer).len())
         };
-        run(&mut simulation, at + LIMIT, LOOK, |simulation| up(simulation) >= setting.nodes);
+        let broken = run(&mut simulation, at + LIMIT, LOOK, |simulation| up(simulation) >= setting.nodes).err();
+        detection.violation = detection.violation.or(broken);
         detection.incomplete += u64::from(up(&simulation) < setting.nodes);
         if let Some(subject) = simulation.process_on(newcomer) {
             let known: Vec<_> = simulation.history().up(subject).iter().map(|(_, up)| up.since(at)).collect();
@@ -236,6 +246,8 @@ pub struct Endurance {
     pub halted: usize,
     /// Who went on, at the end of what was wrong, one for each trial with downing.
     pub splits: Vec<Split>,
+    /// What was broken first, if anything: that trial was looked at no further.
+    pub violation: Option<Violation>,
     /// Samples: the time, tables that differ, pairs of nodes of which one suspects the other, pairs of whom one holds
     /// the other for dead.
     pub samples: Vec<Sample>,
@@ -316,7 +328,8 @@ pub fn steady(setting: &Setting, lasts: Duration) -> Endurance {
     let mut endurance = Endurance::default();
     for seed in setting.seeds() {
         let mut simulation = Simulation::new(SimulationConfig { rejoin: None, ..setting.config(seed) });
-        sampled(&mut simulation, Timestamp::new(lasts), &mut endurance.samples);
+        let broken = sampled(&mut simulation, Timestamp::new(lasts), &mut endurance.samples).err();
+        endurance.violation = endurance.violation.or(broken);
         endurance.add(&simulation, setting.nodes, &[]);
     }
     endurance.traffic.wall = begin.elapsed();
@@ -379,7 +392,7 @@ pub fn disturbed(setting: &Setting, schedule: &Schedule, faulty: &[Host]) -> End
         let mut simulation = Simulation::new(setting.config(seed));
         simulation.schedule(schedule);
         let end = schedule.end();
-        sampled(&mut simulation, end, &mut endurance.samples);
+        let broken = sampled(&mut simulation, end, &mut endurance.samples).err();
         if setting.downing.is_some() {
             endurance.splits.push(Split::of(&simulation, Timestamp::new(WARM_UP), faulty));
         }
@@ -391,6 +404,7 @@ pub fn disturbed(setting: &Setting, schedule: &Schedule, faulty: &[Host]) -> End
                 outcome => break outcome,
             }
         };
+        endurance.violation = endurance.violation.or(broken).or_else(|| agreed.as_ref().err().cloned());
         let healed = agreed.ok().flatten().map(|at| at.since(end));
         endurance.healed_after = match (endurance.healed_after, healed) {
             (Some(most), Some(healed)) => Some(most.max(healed)),
@@ -418,6 +432,8 @@ pub struct Scale {
     pub false_deaths: usize,
     /// The most memory that the process has used so far, in bytes.
     pub resident: u64,
+    /// What was broken, if anything.
+    pub violation: Option<Violation>,
 }
 
 /// Runs it for so long.
@@ -430,7 +446,7 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
     let crashed: Vec<_> = (0..setting.nodes).step_by(100).map(|host| Host(u32::try_from(host).unwrap_or(0))).collect();
     let subjects: Vec<_> = crashed.iter().filter_map(|host| simulation.process_on(*host)).collect();
     simulation.schedule(&crashed.iter().map(|host| (Timestamp::new(WARM_UP), Fault::Crash(*host))).collect());
-    let _ = simulation.run_until(Timestamp::new(lasts));
+    let violation = simulation.run_until(Timestamp::new(lasts)).err();
     let observers = setting.nodes - crashed.len();
     let known: usize = subjects.iter().map(|subject| simulation.history().gone(*subject).len()).sum();
     let mut traffic = Traffic::default();
@@ -445,6 +461,7 @@ pub fn scale(setting: &Setting, lasts: Duration) -> Scale {
         unknown: (observers * subjects.len()).saturating_sub(known),
         false_deaths,
         resident: resident(),
+        violation,
     }
 }
 
@@ -470,22 +487,25 @@ fn picked(setting: &Setting, count: usize) -> Vec<Host> {
     picked.to_vec()
 }
 
-fn run(simulation: &mut Simulation, limit: Timestamp, look: Duration, done: impl Fn(&Simulation) -> bool) {
+fn run(
+    simulation: &mut Simulation,
+    limit: Timestamp,
+    look: Duration,
+    done: impl Fn(&Simulation) -> bool,
+) -> Result<(), Violation> {
     while simulation.now() < limit && !done(simulation) {
-        if simulation.run_until((simulation.now() + look).min(limit)).is_err() {
-            return;
-        }
+        simulation.run_until((simulation.now() + look).min(limit))?;
     }
+    Ok(())
 }
 
-fn sampled(simulation: &mut Simulation, until: Timestamp, samples: &mut Vec<Sample>) {
+fn sampled(simulation: &mut Simulation, until: Timestamp, samples: &mut Vec<Sample>) -> Result<(), Violation> {
     let step = (until.since_origin() / 400).max(Duration::from_millis(50));
     while simulation.now() < until {
-        if simulation.run_until((simulation.now() + step).min(until)).is_err() {
-            return;
-        }
+        simulation.run_until((simulation.now() + step).min(until))?;
         sample(simulation, samples);
     }
+    Ok(())
 }
 
 fn sample(simulation: &Simulation, samples: &mut Vec<Sample>) {

@@ -52,11 +52,23 @@ const KINDS: [Kind; 14] = [
 /// Swarm testing (Groce et al., ISSTA 2012): each schedule draws from a random subset of the kinds of faults, because
 /// some failures need that others are absent. Times are in probe intervals, so that a schedule means the same to every
 /// profile. Of what ends, two thirds come back on the same host.
-#[must_use]
-pub fn random(seed: u64, most_hosts: usize, config: &Config) -> (usize, Schedule) {
+pub(super) fn random(seed: u64, most_hosts: usize, config: &Config) -> (usize, Schedule) {
+    drawn(seed, most_hosts, config, |_| {})
+}
+
+/// The same without all that excuses P2, and with partitions among what is drawn from.
+pub(super) fn splits(seed: u64, most_hosts: usize, config: &Config) -> (usize, Schedule) {
+    drawn(seed, most_hosts, config, |kinds| {
+        kinds.retain(|kind| !matches!(kind, Kind::Stall | Kind::Drift | Kind::Loss | Kind::Delay | Kind::Partition));
+        kinds.push(Kind::Partition);
+    })
+}
+
+fn drawn(seed: u64, most_hosts: usize, config: &Config, choose: impl FnOnce(&mut Vec<Kind>)) -> (usize, Schedule) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x7363_6865_6475_6c65);
     let hosts = rng.random_range(2..=most_hosts.max(2));
-    let enabled: Vec<_> = KINDS.into_iter().filter(|_| rng.random::<bool>()).collect();
+    let mut enabled: Vec<_> = KINDS.into_iter().filter(|_| rng.random::<bool>()).collect();
+    choose(&mut enabled);
     let unit = config.probe_interval;
     let count = rng.random_range(1..=12);
     let mut schedule = Schedule::default();

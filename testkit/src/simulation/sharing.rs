@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gristmill_core::consensus::Check;
 use gristmill_core::gossip::{
-    self, Delta, DeltaAck, DeltaId, Effect, Event, Gossip, GossipKey, GossipValue, HEARTBEAT, Input, RoundEpoch,
-    TOPOLOGY,
+    self, Delta, DeltaAck, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, HEARTBEAT, Input,
+    RoundEpoch, TOPOLOGY,
 };
 use gristmill_core::topology::{self, Aggregator, Roster, Topology, TopologyUpdated, WindowEpoch};
 use gristmill_core::{Outbox, Timestamp, alarm, membership};
@@ -56,6 +56,7 @@ pub(super) enum Parcel {
 /// The machines of one process.
 #[derive(Debug)]
 pub(crate) struct Sharing {
+    me: MemberId,
     gossip: Gossip,
     roster: Roster,
     topology: Aggregator,
@@ -78,6 +79,7 @@ impl Sharing {
     ) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self {
+            me,
             gossip: Gossip::new(config.gossip.clone(), me, rng.random()),
             roster: Roster::new(membership),
             topology: Aggregator::new(config.topology.clone()),
@@ -136,8 +138,10 @@ impl Sharing {
         self.topology.handle(now, input, &mut out);
         let timer = out.drain_effects().map(|topology::Effect::SetTimer { after, epoch }| (epoch, after)).next();
         let mut updated = out.drain_events().map(|topology::Event::Updated(updated)| updated).next();
-        if let (Some(Bug::SaysTwiceWhoWent), Some(updated)) = (self.bug, &mut updated) {
-            updated.left.extend(updated.dead.iter().cloned());
+        match (self.bug, &mut updated) {
+            (Some(Bug::SaysTwiceWhoWent), Some(updated)) => updated.left.extend(updated.dead.iter().cloned()),
+            (Some(Bug::TakesTheDeadForLeft), Some(updated)) => updated.left.append(&mut updated.dead),
+            _ => {}
         }
         (updated, timer)
     }
@@ -165,17 +169,16 @@ impl Sharing {
                     }
                 }
             }
-            Some(Bug::WritesValuesOfOthers) => {
-                let effects: Vec<_> = out.drain_effects().collect();
-                for mut effect in effects {
-                    if let Effect::Send { to, delta } = &mut effect {
-                        let others =
-                            delta.entries.iter_mut().filter(|entry| entry.member != delta.from && entry.member != *to);
-                        others.for_each(|entry| entry.sequence = entry.sequence.next());
-                    }
-                    out.effect(effect);
+            Some(Bug::WritesValuesOfOthers) => retold(out, |to, delta| {
+                let others = delta.entries.iter_mut().filter(|entry| entry.member != delta.from && entry.member != to);
+                others.for_each(|entry| entry.sequence = entry.sequence.next());
+            }),
+            Some(Bug::AdoptsClaimsAboutItself) => retold(out, |to, delta| {
+                for entry in delta.entries.iter_mut().filter(|entry| entry.member == to) {
+                    entry.sequence = entry.sequence.next();
+                    entry.value = Some(text("claimed"));
                 }
-            }
+            }),
             _ => {}
         }
         let events: Vec<_> = out.drain_events().collect();
@@ -191,6 +194,13 @@ impl Sharing {
             (Some(Bug::TakesSentForReceived), Input::Requested { delta, .. }) => {
                 delta.full_state_wanted = false;
                 delta.digest = self.gossip.digest();
+            }
+            (Some(Bug::AdoptsClaimsAboutItself), Input::Requested { delta, .. }) => {
+                let of_mine = |entry: &mut GossipEntry| entry.member == self.me;
+                for GossipEntry { key, value, .. } in delta.entries.extract_if(.., of_mine).collect::<Vec<_>>() {
+                    let claim = value.map_or(Input::Remove { key: key.clone() }, |value| Input::Set { key, value });
+                    self.gossip.handle(now, claim, out);
+                }
             }
             (Some(Bug::KeepsValuesOfTheGone), Input::MembersChanged { members }) => {
                 self.known.extend_from_slice(members);
@@ -214,6 +224,17 @@ impl Sharing {
             }
             check.look(&self.gossip);
         }
+    }
+}
+
+/// Gives each delta that is about to be sent to `change`.
+fn retold(out: &mut Outbox<Effect, Event>, change: impl Fn(MemberId, &mut Delta)) {
+    let effects: Vec<_> = out.drain_effects().collect();
+    for mut effect in effects {
+        if let Effect::Send { to, delta } = &mut effect {
+            change(*to, delta);
+        }
+        out.effect(effect);
     }
 }
 

@@ -1,6 +1,5 @@
 //! One history from beginning to rest, and the smallest schedule that still breaks it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use gristmill_core::Timestamp;
@@ -15,7 +14,8 @@ use super::history::{End, Life, ProcessId, Totals};
 use super::invariant::{Checks, Violation};
 use super::network::NetworkConfig;
 use super::node::Bug;
-use super::schedule::{SPARE, lie, random};
+use super::panics::caught;
+use super::schedule::{SPARE, lie, random, splits};
 use super::sharing::SharingConfig;
 
 /// One random history.
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub totals: Totals,
     /// How many processes learned that they were held for dead.
     pub evicted: usize,
+    /// How many releases by a decision P2 was looked at for.
+    pub armed: usize,
 }
 
 /// When all was equal and right.
@@ -61,11 +63,22 @@ impl Trial {
     /// The history of this seed.
     #[must_use]
     pub fn random(seed: u64, most_hosts: usize) -> Self {
-        let (hosts, schedule) = random(seed, most_hosts, &Self::timing());
+        Self::of(seed, random(seed, most_hosts, &Self::timing()))
+    }
+
+    /// The history of this seed from kinds of faults of which partitions are always one, and without those that excuse
+    /// whoever serves what another has released: no stalls, drift, loss or delay.
+    #[must_use]
+    pub fn splits(seed: u64, most_hosts: usize) -> Self {
+        Self::of(seed, splits(seed, most_hosts, &Self::timing()))
+    }
+
+    fn of(seed: u64, (hosts, schedule): (usize, Schedule)) -> Self {
         Self { seed, hosts, schedule, bug: None, downing: downing::Config::keep_majority() }
     }
 
-    /// The same with one of the hosts lying for a while: it says that all others are dead.
+    /// The same with one of the hosts lying for a while: every other time it says that others are dead, else any
+    /// [`Lie`](super::Lie).
     #[must_use]
     pub fn with_liar(mut self) -> Self {
         self.schedule.0.push(lie(self.seed, self.hosts, &Self::timing()));
@@ -144,18 +157,14 @@ impl Trial {
     /// Runs it. A machine that panics has broken its own invariants.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let run = catch_unwind(AssertUnwindSafe(|| self.run_uncaught()));
-        run.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let what = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into();
-            Outcome {
-                violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
-                settled_after: None,
-                shared_after: None,
-                trace: 0,
-                totals: Totals::default(),
-                evicted: 0,
-            }
+        caught(|| self.run_uncaught()).unwrap_or_else(|what| Outcome {
+            violation: Some(Violation { at: Timestamp::ZERO, rule: "machine", what }),
+            settled_after: None,
+            shared_after: None,
+            trace: 0,
+            totals: Totals::default(),
+            evicted: 0,
+            armed: 0,
         })
     }
 
@@ -208,6 +217,7 @@ impl Trial {
             trace: simulation.trace_hash(),
             totals: simulation.history().totals,
             evicted: simulation.history().ended_so(End::Evicted),
+            armed: simulation.history().armed,
         }
     }
 
@@ -316,6 +326,8 @@ pub struct Campaign {
     pub shared: Vec<Duration>,
     /// Processes that were evicted.
     pub evicted: u64,
+    /// Histories in which P2 was looked at.
+    pub armed: u64,
 }
 
 impl Campaign {
@@ -326,6 +338,7 @@ impl Campaign {
             let outcome = trial(seed).run();
             campaign.trials += 1;
             campaign.evicted += outcome.evicted as u64;
+            campaign.armed += u64::from(outcome.armed > 0);
             campaign.settled.extend(outcome.settled_after);
             campaign.shared.extend(outcome.shared_after);
             if let Some(violation) = outcome.violation {

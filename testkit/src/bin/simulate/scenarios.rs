@@ -7,14 +7,14 @@ use gristmill_testkit::simulation::foca::{self, Profile};
 use gristmill_testkit::simulation::plot::{Line, Plot, distribution};
 use gristmill_testkit::simulation::report::{Report, Row, bytes, seconds};
 use gristmill_testkit::simulation::scenario::{self, Detection, Endurance, Going, Setting, Traffic};
-use gristmill_testkit::simulation::{Bug, Campaign, Fault, Host, Lie, Schedule, Trial, percentile};
+use gristmill_testkit::simulation::{Campaign, Fault, Host, Lie, Planted, Schedule, Trial, percentile};
 
 use crate::options::Options;
 use crate::targets;
 
 type Scenario = fn(&Options) -> Report;
 
-pub(crate) const ALL: [(&str, &str, Scenario); 15] = [
+pub(crate) const ALL: [(&str, &str, Scenario); 16] = [
     ("crash", "a host vanishes with its process: when do all know?", crash),
     ("kill", "a process is killed and its host refuses connections: when do all know?", kill),
     ("leave", "a node leaves as it should: when do all know?", leave),
@@ -28,6 +28,7 @@ pub(crate) const ALL: [(&str, &str, Scenario); 15] = [
     ("liar", "one node forges what it says of others", liar),
     ("cliff", "more is suspected than can be told", cliff),
     ("chaos", "random schedules of all faults, checked at each step", chaos),
+    ("splits", "the same with partitions and without what excuses whoever serves on after one", splits),
     ("scale", "a large cluster loses one node of a hundred at once", scale),
     (
         "report",
@@ -94,6 +95,7 @@ fn join(options: &Options) -> Report {
 }
 
 fn detection_rows(report: &mut Report, ours: &Detection, foca: Option<&Detection>) {
+    report.broken(ours.violation.as_ref());
     let mut quantiles = |name: &str, values: &[Duration], others: Option<&[Duration]>| {
         for (which, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
             let of = |values: &[Duration]| seconds(percentile(&mut values.to_vec(), part));
@@ -131,6 +133,7 @@ fn traffic_rows(report: &mut Report, ours: &Traffic, foca: Option<&Traffic>) {
 }
 
 fn endurance_rows(report: &mut Report, ours: &Endurance, foca: Option<&Endurance>) {
+    report.broken(ours.violation.as_ref());
     let theirs = |of: fn(&Endurance) -> usize| foca.map(|foca| of(foca).to_string()).unwrap_or_default();
     report.row(Row::new("node-hours", format!("{:.1}", ours.node_hours())));
     report.row(Row::new("healthy nodes killed", ours.healthy_killed).foca(theirs(|one| one.healthy_killed)));
@@ -242,6 +245,7 @@ fn liar(options: &Options) -> Report {
     let mut report = Report::new(title("liar", &setting));
     for lie in Lie::ALL {
         let ours = scenario::liar(&setting, lie, options.lasts(20));
+        report.broken(ours.violation.as_ref());
         report.row(Row::new(format!("{lie:?}: honest processes held for dead or gone"), ours.healthy_given_up));
         report.row(Row::new(format!("{lie:?}: honest processes evicted"), ours.evicted));
         report.row(Row::new(
@@ -264,20 +268,27 @@ fn cliff(options: &Options) -> Report {
     report
 }
 
-/// Runs random histories, and shrinks the first that breaks something.
 fn chaos(options: &Options) -> Report {
+    campaign("chaos", options, Trial::random)
+}
+
+fn splits(options: &Options) -> Report {
+    campaign("splits", options, Trial::splits)
+}
+
+/// Runs random histories, and shrinks the first ones that break something.
+fn campaign(name: &str, options: &Options, random: fn(u64, usize) -> Trial) -> Report {
     let most = options.nodes.unwrap_or(12);
     if let Some(path) = &options.schedule {
         return replay(options, most, path);
     }
     let trials = options.trials.unwrap_or(1000);
     let mut report =
-        Report::new(format!("chaos: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
-    std::panic::set_hook(Box::new(|_| {}));
+        Report::new(format!("{name}: {trials} random schedules of at most {most} hosts from seed {}", options.seed));
     let begin = Instant::now();
     let downing = options.downing.clone().unwrap_or_default();
     let trial = |seed| {
-        let trial = Trial { downing: downing.clone(), ..Trial::random(seed, most) };
+        let trial = Trial { downing: downing.clone(), ..random(seed, most) };
         if options.liar { trial.with_liar() } else { trial }
     };
     let campaign = Campaign::run(options.seed..options.seed + trials, trial, |campaign| {
@@ -334,23 +345,16 @@ pub(crate) fn chaos_rows(report: &mut Report, campaign: &Campaign) {
         report.row(Row::new(format!("all values agree, after that, {which}"), seconds(shared)));
     }
     report.row(Row::new("processes evicted", campaign.evicted));
+    report.row(Row::new("schedules in which P2 was looked at", campaign.armed));
 }
 
 /// How many seeds each planted defect lives.
-pub(crate) fn planted(report: &mut Report, most: usize, limit: u64) {
-    for bug in Bug::ALL {
-        let mut needed = None;
-        for seed in 0..limit {
-            let clean = Trial::random(seed, most);
-            let clean = if bug.needs_liar() { clean.with_liar() } else { clean };
-            let broken = Trial { bug: Some(bug), ..clean.clone() }.run().violation;
-            if let Some(violation) = broken.filter(|violation| clean.run().violation.as_ref() != Some(violation)) {
-                needed = Some((seed + 1, violation.rule));
-                break;
-            }
-        }
-        let found = needed.map_or_else(|| "not found".into(), |(seeds, rule)| format!("{seeds} seeds, by {rule}"));
-        report.row(Row::new(format!("planted: {bug:?}"), found).target("within 1,000 seeds", needed.is_some()));
+pub(crate) fn planted(report: &mut Report) {
+    let found = Planted::search(&Planted::ALL, |_| 0..Planted::LIMIT);
+    for (planted, seed) in Planted::ALL.iter().zip(found) {
+        let needed = seed.map_or_else(|| "not found".into(), |seed| format!("{} seeds", seed + 1));
+        let name = format!("planted: {:?}, found by {}", planted.bug, planted.rule);
+        report.row(Row::new(name, needed).target(format!("within {} seeds", Planted::LIMIT), seed.is_some()));
     }
 }
 
@@ -381,6 +385,7 @@ fn scale(options: &Options) -> Report {
     let setting = options.setting(5000, 1).loss(options.loss.unwrap_or(0.02));
     let mut report = Report::new(title("scale", &setting));
     let ours = scenario::scale(&setting, options.lasts(60));
+    report.broken(ours.violation.as_ref());
     report.row(Row::new("built in", seconds(ours.built)));
     report.row(Row::new("answers of comparisons", ours.traffic.totals.syncs));
     report.row(Row::new("pairs that do not know after it", ours.unknown));

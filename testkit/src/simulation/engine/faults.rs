@@ -8,6 +8,7 @@ impl Simulation {
         if fault.hosts().iter().any(|host| host.index() >= self.hosts.len()) {
             return;
         }
+        self.excused |= fault.excuses();
         let until = if begins { self.now + fault.duration() } else { self.now };
         match &fault {
             Fault::Crash(host) => {

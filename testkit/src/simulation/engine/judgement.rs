@@ -16,8 +16,8 @@ impl Simulation {
         }
         let since = self.both_healthy_since(observer, subject);
         self.history.falsely_declared(subject, self.now);
-        // Who was buried itself is about to learn it: its word counts for nothing any more.
-        if self.history.lives[observer.index()].buried.is_some() {
+        // Who is held for dead itself is about to learn it: its word counts for nothing any more.
+        if self.history.condemned_by(observer) > 0 {
             return;
         }
         if self.is_calm_since(since) {
@@ -42,7 +42,7 @@ impl Simulation {
         let since = self.both_healthy_since(observer, subject);
         let declared = matches!(node.machine().reason(observed), Some(QuarantineReason::Declared { .. }));
         let known = from.is_some() && observer != subject;
-        let first = self.history.gone(subject).len() == 1;
+        let first = self.history.condemned_by(subject) == 1;
         let believes = to == MemberStatus::Dead && known && declared && first && self.is_calm_since(since);
         // From the beginning, if nothing is noted.
         let since_when = self.history.up(observer).iter().rev().find(|(who, _)| *who == subject);
@@ -81,13 +81,13 @@ impl Simulation {
     }
 
     /// A process stops because it was told that it is dead. Where two others could have said so, and it was well,
-    /// somebody holds it for dead or did.
+    /// somebody holds it for dead.
     pub(super) fn check_eviction(&mut self, id: ProcessId) {
         let process = &self.processes[id.index()];
         let Some(node) = &process.node else { return };
         let others = || node.machine().records().filter(|record| record.id() != process.id && !record.is_terminal());
         let suspects = others().any(|record| record.status() == MemberStatus::Suspect);
-        let alone = others().count() < 2 || suspects || self.history.lives[id.index()].buried.is_some();
+        let alone = others().count() < 2 || suspects || self.history.condemned_by(id) > 0;
         if !alone && self.is_calm_since(self.healthy_since(process.host)) {
             let what = format!("{} stops as dead, though nobody holds it for that", self.name(id));
             self.checker.hearsay(self.now, || what);

@@ -73,7 +73,7 @@ impl Simulation {
             self.queue.push(Timestamp::ZERO + after, Happening::Timer { process: id, epoch });
         }
         self.history.began_up(id);
-        self.note_own_incarnation(id);
+        self.note_own_record(id);
     }
 
     pub(super) fn new_process(&mut self, host: Host) -> ProcessId {
@@ -89,7 +89,16 @@ impl Simulation {
         let downing = self.config.downing.as_ref().map(|config| Downing::new(config.clone(), timing.clone(), id));
         let incarnation = Incarnation::default();
         let sharing = self.new_sharing(id);
-        self.processes.push(Process { host, id, node: Some(node), downing, sharing, incarnation, clock });
+        self.processes.push(Process {
+            host,
+            id,
+            node: Some(node),
+            downing,
+            sharing,
+            incarnation,
+            leaves: false,
+            clock,
+        });
         self.history.started(process, self.now);
         process
     }

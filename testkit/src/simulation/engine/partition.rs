@@ -8,7 +8,6 @@ use gristmill_core::{MemberStatus, Outbox, Timestamp};
 use gristmill_messages::MemberId;
 
 use super::{End, Happening, ProcessId, Simulation};
-use crate::simulation::fault::Fault;
 use crate::simulation::history::Release;
 use crate::simulation::node::Bug;
 
@@ -93,7 +92,8 @@ impl Simulation {
                 && !winners.is_empty()
             {
                 self.history.released.push(Release { at: self.now, by, subject });
-                if self.is_serving(subject) && self.has_known_any(subject, winners) && !self.is_excused() {
+                self.history.armed += usize::from(!self.excused);
+                if self.is_serving(subject) && self.has_known_any(subject, winners) && !self.excused {
                     let (by, subject) = (self.name(by), self.name(subject));
                     self.checker.split(self.now, || format!("{by} has released {subject}, which serves"));
                 }
@@ -118,22 +118,5 @@ impl Simulation {
     fn has_known_any(&self, process: ProcessId, members: &[MemberId]) -> bool {
         let node = self.processes[process.index()].node.as_ref();
         node.is_some_and(|node| members.iter().any(|member| node.machine().status(*member).is_some()))
-    }
-
-    /// Whether something goes wrong in this history beyond which `core::downing` promises nothing: processes that stand
-    /// still, clocks that run unequally, messages that are lost inside of a side.
-    fn is_excused(&self) -> bool {
-        let excuses = |fault: &Fault| {
-            matches!(
-                fault,
-                Fault::Stall(..)
-                    | Fault::Drift(..)
-                    | Fault::Loss(..)
-                    | Fault::Delay(..)
-                    | Fault::Bad(..)
-                    | Fault::Lie(..)
-            )
-        };
-        self.faults.iter().any(excuses)
     }
 }

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gristmill_core::gossip::{Delta, DeltaAck, DeltaId, Effect, Input, Refusal};
-use gristmill_core::membership::Stage;
-use gristmill_core::{Member, Outbox, RequestId, Timestamp, topology};
+use gristmill_core::{Outbox, RequestId, Timestamp, topology};
 use gristmill_messages::MemberId;
 use rand::RngExt;
 
@@ -73,11 +72,11 @@ impl Simulation {
         let me = process.id;
         let members = updated.topology.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
         let value = topology_value(updated.topology.hash());
-        let is_there = |member: &&Member| {
-            let mut records = process.node.iter().flat_map(|node| node.machine().records());
-            records.any(|record| record.id() == member.id && record.stage() < Stage::Leaving)
-        };
-        let unsaid = updated.left.iter().find(is_there).map(|member| member.id);
+        // Asked is who has left, not the observer: it may have forgotten what it was told, or never have been. But who
+        // is disturbed while another lies may be taken at the word of the liar.
+        let has_said = |id: MemberId| self.process_of(id).is_some_and(|id| self.processes[id.index()].leaves);
+        let unsaid = updated.left.iter().map(|member| member.id).find(|id| !self.has_lied && !has_said(*id));
+        let Some(sharing) = &self.processes[id.index()].sharing else { return };
         self.checker.topology_updated(self.now, id, &updated, unsaid, sharing.topology());
         self.share(id, Input::MembersChanged { members }, None);
         self.share(id, Input::Set { key: topology_key(), value }, None);
@@ -138,9 +137,10 @@ impl Simulation {
         let Some(sharing) = &mut process.sharing else { return };
         let stops = input == Input::Stop;
         let told = matches!(input, Input::MembersChanged { .. });
+        let writes = matches!(input, Input::Set { .. } | Input::Remove { .. } | Input::Refresh { .. });
         let mut out = Outbox::new();
         let events = sharing.handle(local, input, &mut out);
-        let step = Step { at: self.now, observer: id, me, stops, told };
+        let step = Step { at: self.now, observer: id, me, stops, told, writes };
         self.checker.shared(step, &events, sharing);
         let digest = sharing.gossip().digest().get();
         self.mix(digest ^ u64::from(id.0));

@@ -30,6 +30,8 @@ pub(crate) struct Step {
     pub(crate) stops: bool,
     /// The members may be others.
     pub(crate) told: bool,
+    /// It was told to write.
+    pub(crate) writes: bool,
 }
 
 /// What was written, and what each observer was told.
@@ -79,7 +81,12 @@ impl Ledger {
                 return Err(("G1", format!("holds {key} of {member}, which nobody writes")));
             };
             if member == me {
-                self.written[place].entry(member).or_default().push(version.clone());
+                let written = self.written[place].entry(member).or_default();
+                let last = written.last().and_then(|(_, value)| value.as_ref());
+                if !step.writes && version.1.as_ref() != last {
+                    return Err(("G1", format!("takes {version:?} for its own {key}, and has written {last:?}")));
+                }
+                written.push(version.clone());
             }
             let known = self.seen(step.observer).values[place].get(&member);
             if version.1.is_none() && known.is_some_and(|(sequence, value)| *sequence == version.0 && value.is_some()) {
@@ -148,7 +155,7 @@ impl Checker {
         }
     }
 
-    /// G4. `unsaid`: one of those who have left, though the observer knows no such word of it.
+    /// G4. `unsaid`: one of those who have left, though it has never said so.
     pub(crate) fn topology_updated(
         &mut self,
         at: Timestamp,
