@@ -234,6 +234,16 @@ impl Downing {
         if self.fenced {
             return;
         }
+        if let Input::Timer(epoch) = input
+            && !self.alarm.fired(epoch)
+        {
+            return;
+        }
+        // This process stood still, and refutations may wait unread in its queues: it takes nothing over by time that
+        // it did not live through. To fence late would be wrong, so that clock goes on.
+        if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
+            self.changed_at = now;
+        }
         match input {
             Input::Observed(members) => self.observed(now, members),
             Input::Answered { member } => {
@@ -253,16 +263,7 @@ impl Downing {
                     peer.refused = true;
                 }
             }
-            Input::Timer(epoch) => {
-                if !self.alarm.fired(epoch) {
-                    return;
-                }
-                // This process stood still, and refutations may wait unread in its queues: it takes nothing over by
-                // time that it did not live through. To fence late would be wrong, so that clock goes on.
-                if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
-                    self.changed_at = now;
-                }
-            }
+            Input::Timer(_) => {}
         }
         // What was true of a member a while ago says nothing of a partition since.
         for peer in self.peers.values_mut() {

@@ -294,6 +294,19 @@ fn a_process_that_stood_still_takes_nothing_over_when_it_wakes() {
 }
 
 #[test]
+fn what_waited_while_a_process_stood_still_takes_nothing_over_either() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    machine.answer(60_000, 3, &[3]);
+    machine.fire(60_000);
+    assert_eq!(machine.decisions(), []);
+    machine.run(60_500, 68_000, 3, &[3]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(68_500, 68_500, 3, &[3]);
+    assert_eq!(machine.decisions().len(), 1, "by time that it has lived through");
+}
+
+#[test]
 fn a_member_that_joined_just_now_makes_no_majority() {
     // 1 and 5 are on this side, and 5 is so young that the others may not know of it.
     let mut machine = Machine::settled(Config::static_quorum(3), 4);
