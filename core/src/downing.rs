@@ -13,8 +13,8 @@
 //! - A member whose verdict was withdrawn ([`Event::VerdictWithdrawn`](crate::membership::Event::VerdictWithdrawn))
 //!   counts again, also if it was released meanwhile: it has served all the time, as the others saw it, and so its keys
 //!   were in two hands from the release to the withdrawal.
-//! - It decides nothing about members that are suspected and refute, nor about members that only this node cannot
-//!   reach.
+//! - It decides nothing about members that are suspected and refute, or that answer this node while others suspect
+//!   them, nor about members that only this node cannot reach.
 //!
 //! # The story of a partition
 //! ```text
@@ -24,10 +24,15 @@
 //!   ├───────────────┬─────────────┬────────────────┐
 //!   │ quiet, or one │ three polls │  stable_after  │ fenced                                           loser
 //! ```
-//! While there is an unreachable member, or nobody has answered for two probe intervals and a timeout, a node asks all
+//! While there is a suspected or dead member, or nobody has answered for two probe intervals and a timeout, a node asks all
 //! members in turn, `poll_limit` in each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered
 //! questions make a member *silent*. The answer proves both directions, so a deaf and a mute node see the same. These
 //! questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
+//!
+//! A suspect counts as *unreachable* at once, but no longer when it answers, until it has left three questions in a row
+//! unanswered; one that is suspected again within a probe interval of an answer counts as having answered. So nobody
+//! moves a side by accusing members that live, where all are asked within a probe interval: up to 129 with the default
+//! timing. In larger clusters an accused member counts until its turn comes.
 //!
 //! A winner waits from the last new suspect on. So that this is soon after the first, it has silent members checked by
 //! others ([`Effect::Check`]) and suspected if nobody reaches them, instead of waiting for its own probes, which have
@@ -37,7 +42,7 @@
 //!
 //! | | loser fences | winner releases |
 //! | --- | --- | --- |
-//! | evidence | unreachable or silent | unreachable: suspected and not refuted |
+//! | evidence | unreachable or silent | unreachable: dead, or suspected without an answer |
 //! | for | `stable_after` | suspicion + `stable_after` + margin, without a change |
 //! | worst case after the cut, T = 1 s, t = 0.5 s, n <= 10 | 2T + t quiet, t to the first poll, 3t polls, 2T = 6.5 s | not before 4T + 2T + 2.5 s = 8.5 s |
 //! | the same, n = 100 | 2T + t, t, 6t, 4T = 10 s | not before 6.6T + 4T + 5 s = 15.6 s |
@@ -234,12 +239,23 @@ impl Downing {
         if self.fenced {
             return;
         }
+        if let Input::Timer(epoch) = input
+            && !self.alarm.fired(epoch)
+        {
+            return;
+        }
+        // This process stood still, and refutations may wait unread in its queues: it takes nothing over by time that
+        // it did not live through. To fence late would be wrong, so that clock goes on.
+        if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
+            self.changed_at = now;
+        }
         match input {
             Input::Observed(members) => self.observed(now, members),
             Input::Answered { member } => {
                 self.answered_at = now;
                 if let Some(peer) = self.peers.get_mut(&member) {
                     (peer.asked, peer.refused, peer.vouched) = (0, false, false);
+                    (peer.answers, peer.answered_at) = (self.poll_at.is_some(), now);
                 }
             }
             Input::Vouched { member } => {
@@ -253,16 +269,7 @@ impl Downing {
                     peer.refused = true;
                 }
             }
-            Input::Timer(epoch) => {
-                if !self.alarm.fired(epoch) {
-                    return;
-                }
-                // This process stood still, and refutations may wait unread in its queues: it takes nothing over by
-                // time that it did not live through. To fence late would be wrong, so that clock goes on.
-                if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
-                    self.changed_at = now;
-                }
-            }
+            Input::Timer(_) => {}
         }
         // What was true of a member a while ago says nothing of a partition since.
         for peer in self.peers.values_mut() {
@@ -320,11 +327,13 @@ impl Downing {
         let listed: BTreeSet<_> = members.iter().map(|observed| observed.id).collect();
         for Observed { id, standing } in members.into_iter().filter(|observed| observed.id != self.me) {
             let inherited = (standing == Standing::Dead).then_some(now);
-            let (vouched_at, known_since) = (now, now);
+            let (answered_at, vouched_at, known_since) = (now, now, now);
             let new = Peer {
                 standing,
                 inherited,
                 asked: 0,
+                answers: false,
+                answered_at,
                 refused: false,
                 vouched: false,
                 vouched_at,
@@ -335,6 +344,9 @@ impl Downing {
             if peer.standing == Standing::Suspect && standing == Standing::Up {
                 (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
             } else if standing == Standing::Suspect {
+                // Answers to the questions of a while ago say nothing of a new suspicion.
+                let lately = now.since(peer.answered_at) < self.membership.probe_interval;
+                peer.answers &= lately || peer.standing == Standing::Suspect;
                 peer.vouched = false;
             }
             // The verdict was withdrawn: whatever was decided about it, it counts again.

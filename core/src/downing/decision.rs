@@ -48,7 +48,7 @@ pub struct DowningDecision {
     pub latest: Vec<MemberId>,
     /// Members this node counted to its own side, itself among them; ascending.
     pub reachable: Vec<MemberId>,
-    /// Members that are suspected, or dead without proof; ascending.
+    /// Members that are suspected and do not answer this node, or dead without proof; ascending.
     pub unreachable: Vec<MemberId>,
     /// Members that nobody suspects, as far as known here, but that do not answer this node; ascending.
     pub silent: Vec<MemberId>,

@@ -11,6 +11,9 @@ pub(super) struct Peer {
     pub(super) inherited: Option<Timestamp>,
     /// Polls without an answer since.
     pub(super) asked: u8,
+    /// It answers this node while this node asks, since it was suspected or just before.
+    pub(super) answers: bool,
+    pub(super) answered_at: Timestamp,
     /// Its host says that its process has ended.
     pub(super) refused: bool,
     /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
@@ -33,8 +36,14 @@ impl Peer {
         !self.is_gone() && self.inherited.is_none()
     }
 
-    pub(super) const fn is_unreachable(self) -> bool {
+    /// Whether there is reason to ask.
+    pub(super) const fn is_doubted(self) -> bool {
         self.counts() && matches!(self.standing, Standing::Suspect | Standing::Dead)
+    }
+
+    /// A suspect that answers this node is none of them, whoever suspects it.
+    pub(super) const fn is_unreachable(self) -> bool {
+        self.is_doubted() && !(self.answers && matches!(self.standing, Standing::Suspect))
     }
 
     pub(super) const fn does_not_answer(self) -> bool {

@@ -17,10 +17,10 @@ impl Downing {
             return;
         }
         let quiet = now.since(self.answered_at) >= quiet_after;
-        let everybody = quiet || !self.unreachable.is_empty();
+        let everybody = quiet || !self.chosen(|peer| peer.is_doubted()).is_empty();
         if !everybody {
             self.poll_at = None;
-            self.peers.values_mut().for_each(|peer| peer.asked = 0);
+            self.peers.values_mut().for_each(|peer| (peer.asked, peer.answers) = (0, false));
             return;
         }
         let asked = |peer: &Peer| !peer.is_gone() && peer.standing != Standing::Dead;
@@ -38,6 +38,7 @@ impl Downing {
         for id in &members {
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.asked = peer.asked.saturating_add(1).min(Peer::SILENT);
+                peer.answers &= peer.asked < Peer::SILENT;
             }
         }
         out.effect(Effect::Poll { members });

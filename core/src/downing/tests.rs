@@ -272,11 +272,57 @@ fn who_does_not_answer_and_is_reached_by_another_is_not_lost() {
     assert_eq!((&decisions[0].silent, &decisions[0].indirectly_connected), (&vec![id(4)], &vec![id(3)]));
 }
 
+/// Suspicions by hearsay, of members that this node reaches.
+#[test]
+fn who_answers_is_lost_to_nobody_however_it_is_suspected() {
+    let accused = [2, 3, 4].map(|member| (member, Standing::Suspect));
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &accused);
+    for now in (10_000..30_000).step_by(500) {
+        machine.answer(now + 1, 5, &[]);
+        // Refuted, and suspected anew at once: it still answers.
+        machine.observe(now + 200, 5, &[]);
+        machine.observe(now + 300, 5, &accused);
+        assert!(machine.downing.unreachable.is_empty());
+        machine.fire(now + 500);
+    }
+    let done = machine.effects();
+    assert!(!done.contains(&Effect::Fence) && !done.iter().any(|effect| matches!(effect, Effect::Release { .. })));
+    assert_eq!(done.iter().filter(|effect| matches!(effect, Effect::Restrain(true))).count(), 1, "before they answer");
+    assert_eq!(done.iter().filter(|effect| matches!(effect, Effect::Poll { .. })).count(), 41, "they are watched");
+}
+
+#[test]
+fn a_suspect_that_answers_no_more_is_lost_when_it_has_left_three_questions_unanswered() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    machine.answer(10_001, 3, &[]);
+    machine.effects();
+    machine.run(10_500, 11_500, 3, &[2, 3]);
+    assert!(!machine.effects().contains(&Effect::Restrain(true)));
+    machine.fire(12_000);
+    assert!(machine.effects().contains(&Effect::Restrain(true)));
+    machine.fire(13_999);
+    assert!(!machine.downing.is_fenced());
+    machine.fire(14_000);
+    assert!(machine.downing.is_fenced());
+}
+
+#[test]
+fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
+    let mut machine = Machine::settled(Config::default(), 4);
+    machine.observe(10_000, 4, &[(4, Standing::Suspect)]);
+    machine.answer(10_001, 4, &[4]);
+    machine.observe(11_001, 4, &[(3, Standing::Suspect), (4, Standing::Suspect)]);
+    assert_eq!(machine.downing.unreachable, [id(3), id(4)].into());
+}
+
 #[test]
 fn a_change_among_the_unreachable_starts_the_winners_clock_again() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
-    machine.run(10_500, 16_500, 5, &[4]);
+    machine.run(10_500, 15_500, 5, &[4]);
+    machine.run(16_000, 16_500, 5, &[4, 5]);
     machine.observe(17_000, 5, &[(4, Standing::Dead), (5, Standing::Suspect)]);
     machine.run(17_000, 25_000, 5, &[4, 5]);
     assert_eq!(machine.decisions(), []);
@@ -291,6 +337,19 @@ fn a_process_that_stood_still_takes_nothing_over_when_it_wakes() {
     machine.fire(60_000);
     assert_eq!(machine.decisions(), []);
     assert!(!machine.downing.is_fenced());
+}
+
+#[test]
+fn what_waited_while_a_process_stood_still_takes_nothing_over_either() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    machine.answer(60_000, 3, &[3]);
+    machine.fire(60_000);
+    assert_eq!(machine.decisions(), []);
+    machine.run(60_500, 68_000, 3, &[3]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(68_500, 68_500, 3, &[3]);
+    assert_eq!(machine.decisions().len(), 1, "by time that it has lived through");
 }
 
 #[test]
@@ -348,11 +407,11 @@ fn a_view_that_never_calms_down_brings_all_down_when_so_configured() {
     let config = Config::keep_majority().down_all_when_unstable(Duration::from_secs(15));
     let mut machine = Machine::settled(config, 5);
     for (now, member) in [(10_000, 3), (15_000, 4), (20_000, 3), (24_999, 4)] {
-        machine.answer(now, 5, &[]);
+        machine.answer(now, 5, &[3, 4]);
         machine.observe(now, 5, &[(member, Standing::Suspect)]);
     }
     assert!(!machine.downing.is_fenced());
-    machine.answer(25_000, 5, &[]);
+    machine.answer(25_000, 5, &[3, 4]);
     machine.observe(25_000, 5, &[(3, Standing::Suspect)]);
     assert_eq!(machine.decisions().pop().map(|it| (it.cause, it.chosen)), Some((Cause::Unstable, Side::Nobody)));
     assert!(machine.downing.is_fenced());

@@ -205,7 +205,7 @@ impl Membership {
             }
             JoinAnswer::Returning { was, settled } => {
                 if let Some(returning) = &mut self.joining.returning {
-                    returning.note(now, was, settled);
+                    returning.note(now, address, was, settled);
                 }
                 SeedFailure::NotReady
             }

@@ -15,7 +15,7 @@ use core::time::Duration;
 use gristmill_messages::{MemberId, StableHasher};
 
 use super::JoinAnswer;
-use crate::Timestamp;
+use crate::{Address, Timestamp};
 
 /// What a node was before it was cut off, and who else has said so.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub(super) struct Returning {
     was: MemberId,
     settled: BTreeSet<MemberId>,
     enough: usize,
-    waiting: BTreeMap<MemberId, Timestamp>,
+    /// What each address has said last, and when: one process speaks for one that was cut off, however often it answers.
+    waiting: BTreeMap<Address, (MemberId, Timestamp)>,
 }
 
 impl Returning {
@@ -37,18 +38,22 @@ impl Returning {
     }
 
     /// Somebody else has given such an answer.
-    pub(super) fn note(&mut self, now: Timestamp, was: MemberId, settled: u64) {
+    pub(super) fn note(&mut self, now: Timestamp, by: &Address, was: MemberId, settled: u64) {
         if settled == self.hash() && was != self.was && self.settled.contains(&was) {
-            self.waiting.insert(was, now);
+            self.waiting.insert(by.clone(), (was, now));
+        } else {
+            self.waiting.remove(by);
         }
     }
 
     /// Whether this node is to form the cluster, by answers that are not older than `fresh`.
     pub(super) fn may_form(&self, now: Timestamp, fresh: Duration) -> bool {
-        let waiting = || self.waiting.iter().filter(|(_, at)| now.since(**at) <= fresh).map(|(was, _)| *was);
+        let fresh = self.waiting.values().filter(|(_, at)| now.since(*at) <= fresh);
+        // Two addresses may be those of one process.
+        let waiting: BTreeSet<_> = fresh.map(|(was, _)| *was).collect();
         self.settled.contains(&self.was)
-            && waiting().count() + 1 >= self.enough
-            && waiting().all(|other| self.was < other)
+            && waiting.len() + 1 >= self.enough
+            && waiting.first().is_none_or(|other| self.was < *other)
     }
 
     fn hash(&self) -> u64 {

@@ -275,10 +275,15 @@ fn come_back(settled: &[u128], enough: usize) -> Node {
     node
 }
 
+/// Says the process at the address of that number.
 fn returning(was: u128, settled: &[u128]) -> Input {
+    returning_at(&alloc::format!("host:{was}"), was, settled)
+}
+
+fn returning_at(address: &str, was: u128, settled: &[u128]) -> Input {
     let answer = come_back(settled, 1).request(1, record(MemberId::new(9), 0, Stage::Joining));
     let JoinAnswer::Returning { settled, .. } = answer else { panic!("{answer:?}") };
-    answered("host:2", JoinAnswer::Returning { was: MemberId::new(was), settled })
+    answered(address, JoinAnswer::Returning { was: MemberId::new(was), settled })
 }
 
 const FIVE: [u128; 5] = [1, 2, 3, 4, 5];
@@ -310,6 +315,24 @@ fn the_oldest_of_those_who_were_cut_off_forms_a_cluster_when_enough_have_said_th
 }
 
 #[test]
+fn one_process_speaks_for_one_that_was_cut_off_and_its_latest_word_counts() {
+    let mut node = come_back(&FIVE, 3);
+    node.input(1, returning_at("host:2", 2, &FIVE));
+    node.input(2, returning_at("host:2", 3, &FIVE));
+    node.input(3, returning_at("host:3", 3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining, "two voices for one");
+    node.input(4, returning_at("host:2", 2, &FIVE[..4]));
+    node.input(5, returning_at("host:1", 4, &FIVE));
+    assert_eq!(node.events.last(), Some(&Event::Joined), "two others, of two addresses");
+
+    let mut node = come_back(&FIVE, 3);
+    node.input(1, returning_at("host:2", 2, &FIVE));
+    node.input(2, returning_at("host:2", 2, &FIVE[..4]));
+    node.input(3, returning_at("host:3", 3, &FIVE));
+    assert_eq!(node.membership.phase(), Phase::Joining, "it knew other members, as it says now");
+}
+
+#[test]
 fn what_was_said_two_rounds_ago_or_beside_a_cluster_forms_none() {
     let mut node = come_back(&FIVE, 3);
     node.input(0, returning(2, &FIVE));
@@ -318,7 +341,7 @@ fn what_was_said_two_rounds_ago_or_beside_a_cluster_forms_none() {
     let mut node = come_back(&FIVE, 3);
     node.input(0, answered("host:3", JoinAnswer::Accepted { records: shared([record(C, 1, Stage::Up)]) }));
     node.input(1, returning(2, &FIVE));
-    node.input(2, returning(3, &FIVE));
+    node.input(2, returning(4, &FIVE));
     assert_eq!(node.membership.phase(), Phase::Joining);
 }
 
