@@ -42,6 +42,7 @@ struct Host {
 }
 
 struct Net {
+    seed: u64,
     strategy: downing::Config,
     config: Config,
     now: Timestamp,
@@ -70,6 +71,7 @@ fn host_of(address: &Address) -> usize {
 impl Net {
     fn new(seed: u64, count: usize, strategy: downing::Config) -> Self {
         let mut net = Self {
+            seed,
             strategy,
             config: Config { contact_interval: 2 * SECOND, quarantine_ttl: 20 * SECOND, ..Config::lan() },
             now: Timestamp::ZERO,
@@ -363,7 +365,7 @@ impl Net {
 
 impl std::fmt::Debug for Net {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "at {:?}, serving {:?}\n{}", self.now, self.serving(), self.log)?;
+        writeln!(f, "seed {} at {:?}, serving {:?}\n{}", self.seed, self.now, self.serving(), self.log)?;
         for (host, process) in self.hosts.iter().enumerate() {
             let records: Vec<_> =
                 process.membership.records().map(|record| (record.id().bits(), record.status())).collect();
