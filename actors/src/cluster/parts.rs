@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gristmill_core::downing::Side;
 use gristmill_core::{Address, Member};
 use gristmill_messages::MemberId;
 use gristmill_transport::{Acceptor, Local, LocalPeer};
@@ -139,7 +138,7 @@ impl Started {
     /// joined.
     ///
     /// It joins through everybody it knows, and forms a cluster only with others that were cut off like it: those who
-    /// go on may merely be unreachable so far. If by its own decision no side went on, it starts over as at first.
+    /// go on may merely be unreachable so far, and where no side goes on each would form a cluster of its own.
     ///
     /// None when it was told to end first: whatever it had started has stopped.
     pub(super) async fn rejoin(mut self, root: ActorRef<ClusterMessage>, end: CancellationToken) -> Option<Self> {
@@ -149,10 +148,9 @@ impl Started {
         drop(self);
         let decided = old.decisions.load();
         let fence = decided.last().filter(|decision| decision.fences(old.me.id));
-        let starts_over = fence.is_some_and(|decision| decision.chosen == Side::Nobody);
         let settled = fence.map_or_else(Vec::new, |decision| decision.baseline.clone());
         let known: Vec<_> = old.view.load().topology().members().iter().map(|member| member.address.clone()).collect();
-        let (known, cut_off) = if starts_over { (vec![], None) } else { (known, Some((old.me.id, settled))) };
+        let cut_off = Some((old.me.id, settled));
         let membership = &config.timing.membership;
         // The others of a losing side fence too, and must not be joined before.
         let mut pause = membership.probe_interval * 4;
