@@ -2,7 +2,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use gristmill_messages::Incarnation;
+
 use super::*;
+use crate::membership::{Input as Heard, Membership, Message, Record, Stage, Verdict};
+use crate::{Member, RequestId};
 
 const LAN: membership::Config = membership::Config::lan();
 
@@ -550,4 +554,40 @@ fn decisions_are_bounded() {
         assert_eq!(machine.decisions().len(), 1);
     }
     assert_eq!(machine.downing.decisions().count(), Downing::DECISIONS);
+}
+
+/// The clock of its host was set back in between.
+#[test]
+fn whom_a_process_with_a_lower_id_has_replaced_does_not_stand_in_for_it() {
+    let at_host = |id, host: &str, stage| {
+        Record::new(
+            Member::new(MemberId::new(id), host, []),
+            Incarnation::new(u64::from(stage > Stage::Joining)),
+            stage,
+        )
+    };
+    let mut node = Membership::new(LAN, Member::new(id(1), "host:1", []), 1);
+    let heard = |node: &mut Membership, input| {
+        let mut out = crate::Outbox::new();
+        node.handle(at(0), input, &mut out);
+    };
+    let digest = node.digest();
+    let gossip = |from: u128, records: Vec<Record>| {
+        let updates = records.into_iter().map(alloc::sync::Arc::new).collect();
+        Heard::Received { from: id(from), message: Message::Gossip { updates, digest } }
+    };
+    heard(&mut node, Heard::Start { seeds: vec![] });
+    for (member, host) in [(2, "host:2"), (3, "host:3"), (30, "host:9"), (20, "host:9")] {
+        let joiner = at_host(member, host, Stage::Joining);
+        heard(&mut node, Heard::JoinRequested { request: RequestId::new(1), joiner });
+        heard(&mut node, gossip(member, vec![at_host(member, host, Stage::Up)]));
+    }
+    let standing =
+        |node: &Membership, member| observe(node).into_iter().find(|it| it.id == id(member)).map(|it| it.standing);
+    let replaced = Some(Standing::Replaced { by: id(20) });
+    assert_eq!((standing(&node, 30), standing(&node, 20)), (replaced, Some(Standing::Up)));
+    for by in [2, 3] {
+        heard(&mut node, gossip(by, vec![at_host(20, "host:9", Stage::Up).claimed(Verdict::Dead, id(by))]));
+    }
+    assert_eq!((standing(&node, 30), standing(&node, 20)), (replaced, Some(Standing::Dead)));
 }
