@@ -7,7 +7,7 @@ use gristmill_messages::MemberId;
 
 use super::Input;
 use crate::MemberStatus;
-use crate::membership::{Membership, Message, PingOutcome, Record, Stage};
+use crate::membership::{Membership, Message, PingOutcome, QuarantineReason, Record, Stage};
 
 /// How a member that owns keys, or did, stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,8 +43,11 @@ pub struct Observed {
 /// process: an address holds one. That one stands in for them as long as it has not ended too.
 #[must_use]
 pub fn observe(membership: &Membership) -> Vec<Observed> {
-    // A living one is newer than any that has ended; of others ids tell, which begin with their time.
-    let age = |record: &Record| (!record.is_terminal(), record.id());
+    // A living one is newer than any that has ended, and one that has ended newer than those that were replaced, as this
+    // node knows. Of others ids tell, which begin with the time of their host.
+    let was_replaced =
+        |record: &Record| matches!(membership.reason(record.id()), Some(QuarantineReason::Superseded { .. }));
+    let age = |record: &Record| (!record.is_terminal(), !was_replaced(record), record.id());
     let mut newest: BTreeMap<_, &Record> = BTreeMap::new();
     for record in membership.records() {
         let known = newest.entry(&record.member().address).or_insert(record);

@@ -2,7 +2,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use gristmill_messages::Incarnation;
+
 use super::*;
+use crate::membership::{Input as Heard, Membership, Message, Record, Stage, Verdict};
+use crate::{Member, RequestId};
 
 const LAN: membership::Config = membership::Config::lan();
 
@@ -317,17 +321,89 @@ fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     assert_eq!(machine.downing.unreachable, [id(3), id(4)].into());
 }
 
+fn released(machine: &mut Machine) -> Vec<MemberId> {
+    let members = |effect| match effect {
+        Effect::Release { members } => members,
+        _ => vec![],
+    };
+    machine.effects().into_iter().flat_map(members).collect()
+}
+
 #[test]
-fn a_change_among_the_unreachable_starts_the_winners_clock_again() {
+fn those_who_are_found_unreachable_within_a_margin_are_released_together() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
+    machine.run(10_500, 12_000, 5, &[4, 5]);
+    machine.observe(12_500, 5, &[(4, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(12_500, 20_500, 5, &[4, 5]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(21_000, 21_000, 5, &[4, 5]);
+    assert_eq!(machine.decisions().len(), 1);
+    assert_eq!(released(&mut machine), [id(4), id(5)]);
+}
+
+#[test]
+fn a_member_is_unreachable_for_a_whole_takeover_before_it_is_released() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
     machine.run(10_500, 15_500, 5, &[4]);
     machine.run(16_000, 16_500, 5, &[4, 5]);
     machine.observe(17_000, 5, &[(4, Standing::Dead), (5, Standing::Suspect)]);
-    machine.run(17_000, 25_000, 5, &[4, 5]);
-    assert_eq!(machine.decisions(), []);
+    machine.run(17_000, 20_500, 5, &[4, 5]);
+    assert_eq!(released(&mut machine), []);
+    machine.run(21_000, 25_000, 5, &[4, 5]);
+    assert_eq!(released(&mut machine), [id(4)]);
+    assert_eq!(machine.decisions()[0].unreachable, [id(4), id(5)]);
     machine.run(25_500, 25_500, 5, &[4, 5]);
-    assert_eq!(machine.decisions().len(), 1);
+    assert_eq!(released(&mut machine), [id(5)]);
+    assert_eq!(machine.decisions()[0].unreachable, [id(5)]);
+}
+
+#[test]
+fn a_member_that_comes_and_goes_does_not_keep_the_keys_of_a_dead_one() {
+    // Suspected and refuted, by whomever; or really silent for a while, again and again.
+    for silent in [&[3][..], &[3, 4]] {
+        let mut machine = Machine::settled(Config::default(), 5);
+        for now in (10_000..40_000).step_by(4_000) {
+            let three = (3, if now < 14_000 { Standing::Suspect } else { Standing::Dead });
+            machine.observe(now, 5, &[three, (4, Standing::Suspect)]);
+            machine.run(now, now + 2_500, 5, silent);
+            machine.observe(now + 3_000, 5, &[three]);
+            machine.run(now + 3_000, now + 3_500, 5, &[3]);
+        }
+        assert_eq!(released(&mut machine), [id(3)]);
+        let [decision] = &machine.decisions()[..] else { panic!("one decision") };
+        assert!(decision.at <= at(21_500), "{decision:?}");
+    }
+}
+
+/// After the first cut 4 is with 5, after the second one 3 is: 5, which does not know yet that it has lost 4, sees
+/// itself among three of five.
+#[test]
+fn who_came_back_from_the_others_counts_as_lost_until_these_must_have_noticed() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(4, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(10_000, 13_000, 5, &[4, 5]);
+    machine.run(13_500, 14_000, 5, &[3, 4, 5]);
+    machine.observe(14_500, 5, &[(3, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(14_500, 22_500, 5, &[3, 5]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(23_000, 23_000, 5, &[3, 5]);
+    assert_eq!(released(&mut machine), [id(3), id(5)]);
+}
+
+#[test]
+fn one_whose_verdict_was_withdrawn_is_released_again_only_after_another_takeover() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Dead)]);
+    machine.run(10_000, 18_500, 3, &[3]);
+    assert_eq!(released(&mut machine), [id(3)]);
+    machine.observe(20_000, 3, &[]);
+    machine.observe(30_000, 3, &[(3, Standing::Suspect)]);
+    machine.run(30_000, 38_000, 3, &[3]);
+    assert_eq!(released(&mut machine), []);
+    machine.run(38_500, 38_500, 3, &[3]);
+    assert_eq!(released(&mut machine), [id(3)]);
 }
 
 #[test]
@@ -478,4 +554,40 @@ fn decisions_are_bounded() {
         assert_eq!(machine.decisions().len(), 1);
     }
     assert_eq!(machine.downing.decisions().count(), Downing::DECISIONS);
+}
+
+/// The clock of its host was set back in between.
+#[test]
+fn whom_a_process_with_a_lower_id_has_replaced_does_not_stand_in_for_it() {
+    let at_host = |id, host: &str, stage| {
+        Record::new(
+            Member::new(MemberId::new(id), host, []),
+            Incarnation::new(u64::from(stage > Stage::Joining)),
+            stage,
+        )
+    };
+    let mut node = Membership::new(LAN, Member::new(id(1), "host:1", []), 1);
+    let heard = |node: &mut Membership, input| {
+        let mut out = crate::Outbox::new();
+        node.handle(at(0), input, &mut out);
+    };
+    let digest = node.digest();
+    let gossip = |from: u128, records: Vec<Record>| {
+        let updates = records.into_iter().map(alloc::sync::Arc::new).collect();
+        Heard::Received { from: id(from), message: Message::Gossip { updates, digest } }
+    };
+    heard(&mut node, Heard::Start { seeds: vec![] });
+    for (member, host) in [(2, "host:2"), (3, "host:3"), (30, "host:9"), (20, "host:9")] {
+        let joiner = at_host(member, host, Stage::Joining);
+        heard(&mut node, Heard::JoinRequested { request: RequestId::new(1), joiner });
+        heard(&mut node, gossip(member, vec![at_host(member, host, Stage::Up)]));
+    }
+    let standing =
+        |node: &Membership, member| observe(node).into_iter().find(|it| it.id == id(member)).map(|it| it.standing);
+    let replaced = Some(Standing::Replaced { by: id(20) });
+    assert_eq!((standing(&node, 30), standing(&node, 20)), (replaced, Some(Standing::Up)));
+    for by in [2, 3] {
+        heard(&mut node, gossip(by, vec![at_host(20, "host:9", Stage::Up).claimed(Verdict::Dead, id(by))]));
+    }
+    assert_eq!((standing(&node, 30), standing(&node, 20)), (replaced, Some(Standing::Dead)));
 }

@@ -367,21 +367,25 @@ async fn a_blocked_owner_owns_nothing_and_every_topology_says_who_is_blocked() {
 
 #[tokio::test]
 async fn where_no_side_goes_on_nobody_is_up_before_the_sides_meet_again() {
-    let cluster = TestCluster::builder()
-        .members(4)
-        .configure(|builder| builder.on_eviction(OnEviction::Rejoin).downing(Downing::static_quorum(2)))
-        .start()
-        .await;
-    let old = [0, 1, 2, 3].map(|node| cluster.member(node).id());
-    tokio::time::sleep(SETTLES).await;
-    cluster.partition([0, 2], [1, 3]);
-    cluster.eventually("no side goes on", |cluster| cluster.running().all(fenced)).await;
-    // Long enough for several attempts to join, of which the first begins four intervals after the fence.
-    tokio::time::sleep(2 * SETTLES).await;
-    let rejoined = |node: &TestNode| node.saw(|event| matches!(event, ClusterEvent::Rejoined { .. }));
-    assert!(!cluster.running().any(rejoined), "both sides have a quorum");
-    cluster.heal();
-    let anew = |cluster: &TestCluster| cluster.all_agree() && cluster.running().all(|node| !old.contains(&node.id()));
-    cluster.eventually("all agree under new ids", anew).await;
-    assert!(cluster.running().all(|node| members(node).len() == 4));
+    // Each side has the quorum.
+    for strategy in [Downing::static_quorum(2), Downing::down_all()] {
+        let cluster = TestCluster::builder()
+            .members(4)
+            .configure(move |builder| builder.on_eviction(OnEviction::Rejoin).downing(strategy.clone()))
+            .start()
+            .await;
+        let old = [0, 1, 2, 3].map(|node| cluster.member(node).id());
+        tokio::time::sleep(SETTLES).await;
+        cluster.partition([0, 2], [1, 3]);
+        cluster.eventually("no side goes on", |cluster| cluster.running().all(fenced)).await;
+        // Long enough for several attempts to join, of which the first begins four intervals after the fence.
+        tokio::time::sleep(2 * SETTLES).await;
+        let rejoined = |node: &TestNode| node.saw(|event| matches!(event, ClusterEvent::Rejoined { .. }));
+        assert!(!cluster.running().any(rejoined));
+        cluster.heal();
+        let anew =
+            |cluster: &TestCluster| cluster.all_agree() && cluster.running().all(|node| !old.contains(&node.id()));
+        cluster.eventually("all agree under new ids", anew).await;
+        assert!(cluster.running().all(|node| members(node).len() == 4));
+    }
 }
