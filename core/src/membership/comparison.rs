@@ -112,7 +112,7 @@ impl Membership {
     pub(super) fn compare(&mut self, now: Timestamp, with: MemberId, out: &mut Outbox) {
         if self.comparisons.begin(now, with, self.config.sync_interval, self.news.is_empty()) {
             self.stats.comparisons += 1;
-            let buckets = self.table.buckets(Buckets::suited_to(self.table.places()));
+            let buckets = self.told_buckets(Buckets::suited_to(self.table.places()));
             // The reason may be that the other does not know this node.
             let updates = self.updates_for(with, true);
             self.send(with, Message::Compare { updates, buckets }, out);

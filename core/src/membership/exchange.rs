@@ -23,6 +23,9 @@ impl Membership {
             return;
         }
         self.heard(now, out);
+        if matches!(message, Message::Ping { .. } | Message::PingAck { .. } | Message::PingRequest { .. }) {
+            self.hearsay.deals_with_me(from);
+        }
         let (mut news, mut disputed) = (false, false);
         for record in records {
             self.vouch(now, from, record, out);
@@ -100,7 +103,7 @@ impl Membership {
             return known;
         };
         if known.is_terminal() && matches!(message, Message::Ping { .. }) {
-            tell_the_dead(known, self.table.digest(), out);
+            tell_the_dead(known, self.told_digest(), out);
         }
         from != self.me().id() && !known.is_terminal()
     }
@@ -113,7 +116,7 @@ impl Membership {
         }
         // Who leaves says so to all who ask: there may be no other occasion.
         let updates = self.updates_for(from, self.phase == Phase::Leaving);
-        self.send(from, Message::PingAck { sequence, updates, digest: self.table.digest() }, out);
+        self.send(from, Message::PingAck { sequence, updates, digest: self.told_digest() }, out);
     }
 
     pub(super) fn ping(&mut self, to: MemberId, sequence: ProbeSequence, out: &mut Outbox) {
@@ -132,7 +135,7 @@ impl Membership {
 
     fn ping_with(&mut self, to: MemberId, sequence: ProbeSequence, introduce: bool, out: &mut Outbox) {
         let updates = self.updates_for(to, introduce);
-        self.send(to, Message::Ping { sequence, updates, digest: self.table.digest() }, out);
+        self.send(to, Message::Ping { sequence, updates, digest: self.told_digest() }, out);
     }
 
     /// Pings that nobody waits for, and that carry no news: they must not use up how often news is sent.
@@ -140,7 +143,7 @@ impl Membership {
         for to in members.iter().copied() {
             let claimed = self.table.get(to).filter(|record| record.claim().is_some());
             let updates = claimed.into_iter().chain(self.table.get(self.me().id())).cloned().collect();
-            let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.table.digest() };
+            let message = Message::Ping { sequence: ProbeSequence::POLL, updates, digest: self.told_digest() };
             self.send(to, message, out);
         }
     }
@@ -175,7 +178,7 @@ impl Membership {
         for to in self.random_members(self.config.gossip_fanout, |record| all || wants(record)) {
             let updates = self.updates_for(to, false);
             if !updates.is_empty() {
-                self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
+                self.send(to, Message::Gossip { updates, digest: self.told_digest() }, out);
             }
         }
     }

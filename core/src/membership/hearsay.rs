@@ -164,6 +164,11 @@ impl Hearsay {
         self.departures.remove(&member);
     }
 
+    /// So does nobody with one that it holds for dead.
+    pub(super) fn deals_with_me(&mut self, member: MemberId) {
+        self.of_me.remove(member);
+    }
+
     /// It lives, and this node knows by now.
     pub(super) fn forget_lives(&mut self, member: MemberId) {
         self.lives.remove(&member);
@@ -338,7 +343,7 @@ impl Membership {
         }
         for Member { id, address, .. } in asked {
             let sequence = self.detector.sequence();
-            let (updates, digest) = (self.updates_for(id, true), self.table.digest());
+            let (updates, digest) = (self.updates_for(id, true), self.told_digest());
             out.effect(Effect::Send { to: id, address, message: Message::Ping { sequence, updates, digest } });
         }
     }
@@ -487,10 +492,10 @@ impl Membership {
         }
     }
 
-    /// Whether this process has lately not run for as long as the shortest suspicion lasts.
+    /// Whether this process has lately, within the shortest suspicion, not run for as long as that lasts.
     fn has_stood_still(&self, now: Timestamp) -> bool {
         self.agenda.lateness(now) >= self.config.suspicion_timeout(self.table.size())
-            || self.stood_still.is_some_and(|at| now.since(at) <= self.voice_ttl())
+            || self.stood_still.is_some_and(|at| now.since(at) <= self.config.suspicion_timeout(self.table.size()))
     }
 
     /// Asks others what they hold this node for, and tells them that it lives: who holds it for dead says so.

@@ -7,7 +7,7 @@
 //!
 //! - when the member itself has described itself, or
 //! - when two members have described it, each in a message of its own, or have shown a table equal to this one, or
-//!   equal in the part where the member belongs.
+//!   equal in the part where the member belongs. So a node shows no digest of what it has inherited either.
 //!
 //! What these say replaces what was inherited where the two cannot both be true. Of those that it inherited as dead it
 //! gives up each one of whom anybody says that it lives, and each one that speaks.
@@ -20,6 +20,7 @@ use gristmill_messages::MemberId;
 
 use super::hearsay::Descriptions;
 use super::record::Record;
+use super::table::TableDigest;
 use super::{Membership, Outbox, Phase};
 use crate::{MemberStatus, Timestamp};
 
@@ -65,6 +66,19 @@ impl Inheritance {
 }
 
 impl Membership {
+    /// The digest of what this node tells. One of all that it knows would say that it has found the same.
+    pub(super) fn told_digest(&self) -> TableDigest {
+        if self.inheritance.0.is_empty() {
+            return self.table.digest();
+        }
+        self.table.digests_without(self.inheritance.members(), 0).0
+    }
+
+    /// The same of each of so many buckets.
+    pub(super) fn told_buckets(&self, count: usize) -> Vec<TableDigest> {
+        self.table.digests_without(self.inheritance.members(), count).1
+    }
+
     /// A member is known from now on, by the answer that let this node in.
     pub(super) fn inherit(&mut self, member: MemberId, status: MemberStatus) {
         let dead = status == MemberStatus::Dead;
@@ -126,6 +140,11 @@ impl Membership {
         let Some(known) = self.table.get(id).cloned() else { return };
         let ahead = known.incarnation().get().saturating_sub(truth.incarnation().get());
         let untrue = known.member() != truth.member() || ahead > Self::FAR_AHEAD;
+        if inherited.dead && known.is_terminal() && !truth.is_terminal() && ahead > 0 && !untrue {
+            // They may not have heard yet.
+            self.inheritance.0.insert(id, inherited);
+            return;
+        }
         match (known.is_terminal(), truth.is_terminal()) {
             (true, false) if inherited.dead => self.reinstate(now, truth, out),
             (true, true) if untrue => self.table.replace(truth),

@@ -329,7 +329,7 @@ impl Membership {
     fn greet(&mut self, out: &mut Outbox) {
         let greeted = self.random_members(4 * self.table.size().isqrt(), |_| true);
         for to in greeted {
-            let message = Message::Gossip { updates: vec![Arc::clone(self.table.own())], digest: self.table.digest() };
+            let message = Message::Gossip { updates: vec![Arc::clone(self.table.own())], digest: self.told_digest() };
             self.send(to, message, out);
         }
     }

@@ -51,7 +51,7 @@ impl Membership {
     fn tell_all(&mut self, out: &mut Outbox) {
         for to in self.random_members(TOLD_DIRECTLY, |_| true) {
             let updates = self.updates_for(to, true);
-            self.send(to, Message::Gossip { updates, digest: self.table.digest() }, out);
+            self.send(to, Message::Gossip { updates, digest: self.told_digest() }, out);
         }
     }
 }

@@ -180,6 +180,22 @@ impl Table {
         buckets
     }
 
+    /// What a table without these members would show, whole and in so many buckets.
+    pub(super) fn digests_without(
+        &self,
+        left_out: impl Iterator<Item = MemberId>,
+        count: usize,
+    ) -> (TableDigest, Vec<TableDigest>) {
+        let (mut whole, mut buckets) = (self.digest, self.buckets(count));
+        for record in left_out.filter_map(|id| self.get(id)) {
+            whole.exchange(share(record), 0);
+            if let Some(digest) = buckets.get_mut(bucket(record.id(), count)) {
+                digest.exchange(share(record), 0);
+            }
+        }
+        (whole, buckets)
+    }
+
     /// Follows the change of one record.
     fn digest_of(&mut self, id: MemberId, old: u64, new: u64) {
         self.digest.exchange(old, new);

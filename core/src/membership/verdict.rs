@@ -128,7 +128,7 @@ impl Membership {
             {
                 updates.insert(0, Arc::clone(record));
             }
-            let digest = self.table.digest();
+            let digest = self.told_digest();
             self.send(*other, Message::PingRequest { sequence, target: member, refused, updates, digest }, out);
         }
         if !others.is_empty() {
@@ -174,7 +174,7 @@ impl Membership {
         {
             updates.insert(0, Arc::clone(record));
         }
-        let digest = self.table.digest();
+        let digest = self.told_digest();
         self.send(origin, Message::PingReport { sequence, target, outcome, updates, digest }, out);
     }
 
@@ -281,7 +281,7 @@ impl Membership {
             Some(_) => {
                 self.judge(now, member, Verdict::Dead, QuarantineReason::Decided, out);
                 if let Some(record) = self.table.get(member) {
-                    tell_the_dead(record, self.table.digest(), out);
+                    tell_the_dead(record, self.told_digest(), out);
                 }
                 return;
             }
@@ -366,7 +366,7 @@ impl Membership {
         let chosen = self.rng.random_range(0..self.table.dead_count());
         if let Some((record, _)) = self.table.dead().nth(chosen).filter(|(dead, _)| self.inheritance.is_told(dead.id()))
         {
-            tell_the_dead(record, self.table.digest(), out);
+            tell_the_dead(record, self.told_digest(), out);
         }
     }
 }

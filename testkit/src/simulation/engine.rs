@@ -96,6 +96,8 @@ pub(crate) struct Process {
     pub(crate) incarnation: Incarnation,
     /// It has said that it leaves.
     leaves: bool,
+    /// Whoever let it in has told it of members that do not exist.
+    pub(crate) misled: bool,
     clock: Clock,
 }
 
@@ -484,6 +486,10 @@ impl Simulation {
                     && self.is_running(asker)
                 {
                     let address = self.hosts[host.index()].member.clone();
+                    if let Ok(JoinAnswer::Accepted { records }) = &answer {
+                        let invents = records.iter().any(|record| self.process_of(record.id()).is_none());
+                        self.processes[asker.index()].misled |= invents;
+                    }
                     self.feed(
                         asker,
                         match answer {

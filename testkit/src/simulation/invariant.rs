@@ -2,8 +2,8 @@
 //!
 //! | rule | what | looked at |
 //! | --- | --- | --- |
-//! | M1 | what an observer knows of a member never becomes older | after every step, `Checks::states` |
-//! | M2 | nobody knows a member that has never been, nor, where nobody lies, a version that the member has not written | after every step, `Checks::states` |
+//! | M1 | what an observer knows of a member never becomes older, but where somebody lies by more than is believed of others | after every step, `Checks::states` |
+//! | M2 | nobody knows a member that has never been, but who was told of it when it was let in; nor, where nobody lies, a version that the member has not written | after every step, `Checks::states` |
 //! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
@@ -174,11 +174,15 @@ impl Checker {
             }
             let subject = simulation.process_of(belief.member);
             let condemned = subject.is_some_and(|subject| self.condemned.contains_key(&(observer, subject)));
+            let ahead = |known: &&Belief| known.incarnation.get().saturating_sub(belief.incarnation.get());
+            let known = known.filter(|known| !simulation.has_lied || ahead(known) <= 1 << 10);
             if let Some(known) = known.filter(|known| is_older(belief, known, condemned)) {
                 self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
             }
             let written = simulation.process_of(belief.member).map(|id| simulation.processes[id.index()].incarnation);
-            if written.is_none_or(|written| belief.incarnation > written && !simulation.has_lied) {
+            let misled = simulation.processes[observer.index()].misled;
+            let unwritten = |written| belief.incarnation > written && !simulation.has_lied;
+            if written.map_or(!misled, unwritten) {
                 self.broken(now, "M2", || {
                     format!("{} knows {belief:?}: written is {written:?}", simulation.name(observer))
                 });

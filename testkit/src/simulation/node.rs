@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_core::membership::{Config, Event, Input, Membership, Message, Record, Stage, Verdict};
+use gristmill_core::membership::{Config, Event, Input, JoinAnswer, Membership, Message, Record, Stage, Verdict};
 use gristmill_core::{Member, MemberStatus, Outbox, Timestamp};
 use gristmill_messages::{Incarnation, MemberId};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -58,6 +58,8 @@ pub enum Bug {
     ForgetsTheLiving,
     /// Writes new versions of the values of others.
     WritesValuesOfOthers,
+    /// Tells others of members of whom it knows by the answer to its join alone.
+    TellsWhatItWasTold,
     /// Says of the values of those whom it tells them that they are others, and believes that of its own.
     AdoptsClaimsAboutItself,
     /// Says of who died that it has left, too.
@@ -70,7 +72,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -85,6 +87,7 @@ impl Bug {
         Self::BelievesHearsay,
         Self::StopsAtOneVoice,
         Self::BelievesInGhosts,
+        Self::TellsWhatItWasTold,
         Self::TakesSentForReceived,
         Self::KeepsValuesOfTheGone,
         Self::ForgetsTheLiving,
@@ -98,7 +101,10 @@ impl Bug {
     /// Whether only what a liar says brings it to light.
     #[must_use]
     pub const fn needs_liar(self) -> bool {
-        matches!(self, Self::BelievesHearsay | Self::StopsAtOneVoice | Self::BelievesInGhosts)
+        matches!(
+            self,
+            Self::BelievesHearsay | Self::StopsAtOneVoice | Self::BelievesInGhosts | Self::TellsWhatItWasTold
+        )
     }
 }
 
@@ -214,10 +220,15 @@ impl Node {
         if let Some(defect) = &mut self.defect {
             defect.mishear(self.machine.me().id(), &mut input);
         }
+        let is_answer = matches!(input, Input::JoinAnswered { .. });
+        let tells = is_answer && self.defect.as_ref().is_some_and(|defect| defect.bug == Bug::TellsWhatItWasTold);
         let echo = self.defect.as_ref().and_then(|defect| defect.echo(&self.machine, &input));
         self.machine.handle(now, input, out);
         if let Some(echo) = echo {
             self.machine.handle(now, echo, out);
+        }
+        if tells {
+            self.machine.assume_told();
         }
         if let Some(defect) = &mut self.defect {
             defect.misbehave(now, &mut self.machine, out);
@@ -244,16 +255,33 @@ impl Node {
                     Lie::Dead => victim.claimed(Verdict::Dead, me),
                     Lie::Ahead => version(member, written + (1 << 10), victim.stage()),
                     Lie::Heavy => version(Member { weight: NonZeroU32::MAX, ..member }, written, victim.stage()),
-                    Lie::Invented => {
-                        let id = MemberId::new(self.rng.random_range(1..=64) << 64);
-                        version(Member::new(id, "nowhere:1", []), 1, Stage::Up)
-                    }
+                    Lie::Invented => ghost(&mut self.rng),
                     Lie::Forgotten => victim.claimed(Verdict::Removed, me),
                 };
                 said.push(forged.into());
             }
             true
         });
+        if lie == Lie::Invented {
+            welcome(out, &ghost(&mut self.rng).into());
+        }
+    }
+}
+
+/// A member that does not exist.
+fn ghost(rng: &mut impl RngExt) -> Record {
+    let id = MemberId::new(rng.random_range(1..=64) << 64);
+    Record::new(Member::new(id, "nowhere:1", []), Incarnation::new(1), Stage::Up)
+}
+
+/// Tells whoever is let in of this one, too.
+fn welcome(out: &mut Out, of: &Carried) {
+    let effects: Vec<_> = out.drain_effects().collect();
+    for mut effect in effects {
+        if let Effect::AnswerJoin { answer: JoinAnswer::Accepted { records }, .. } = &mut effect {
+            records.push(of.clone());
+        }
+        out.effect(effect);
     }
 }
 

@@ -28,8 +28,8 @@ impl Planted {
     pub const LIMIT: u64 = 1000;
 
     /// All that are planted.
-    pub const ALL: [Self; 22] = [
-        Self::new(Bug::NeverRefutes, "M4", 3),
+    pub const ALL: [Self; 23] = [
+        Self::new(Bug::NeverRefutes, "M4", 32),
         Self::new(Bug::OutlivesEviction, "M7", 145),
         Self::new(Bug::NeverProbes, "M5", 0),
         Self::new(Bug::KillsWithoutSuspicion, "M4", 59),
@@ -43,6 +43,7 @@ impl Planted {
         Self::new(Bug::BelievesHearsay, "M3", 1),
         Self::new(Bug::StopsAtOneVoice, "M3", 0),
         Self::new(Bug::BelievesInGhosts, "M2", 38),
+        Self::new(Bug::TellsWhatItWasTold, "M2", 104),
         Self::new(Bug::TakesSentForReceived, "G3", 0),
         Self::new(Bug::KeepsValuesOfTheGone, "G3", 0),
         Self::new(Bug::ForgetsTheLiving, "G2", 0),

@@ -87,6 +87,26 @@ fn a_newcomer_tells_nobody_of_members_that_it_has_from_one_alone() {
     assert_eq!(node.membership.inheritance.members().count(), 0, "nor is anything remembered of whom nothing is known");
 }
 
+// Else two newcomers that were told the same would vouch for it to each other.
+#[test]
+fn a_newcomer_shows_no_digest_of_what_it_has_from_one_alone() {
+    let mut node = newcomer(&[up(C), up(GHOST)]);
+    let told = table(node.membership.me().clone(), &[up(B)]);
+    node.receive(20, B, Message::Ping { sequence: ProbeSequence::new(9), updates: vec![], digest: OTHER });
+    let sent = node.sent();
+    let [(B, Message::PingAck { digest, .. }), (_, Message::Compare { buckets, .. })] = &*sent else {
+        panic!("it answers, and compares: {sent:?}")
+    };
+    assert_eq!((*digest, buckets), (told.digest(), &told.buckets(buckets.len())));
+    assert_ne!(*digest, node.membership.digest());
+    for by in [B, C] {
+        node.gossip(30, by, vec![]);
+    }
+    node.ping(40, B, vec![]);
+    let [(B, Message::PingAck { digest, .. })] = &*node.sent() else { panic!("it answers") };
+    assert_eq!(*digest, node.membership.digest());
+}
+
 #[test]
 fn what_two_say_a_newcomer_says_too() {
     let mut node = newcomer(&[up(C), up(D)]);
@@ -209,6 +229,12 @@ fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speak
     let mut node = told_that_c_is_dead();
     node.ping(20, C, vec![]);
     assert!(matches!(node.sent().as_slice(), [.., (C, Message::PingAck { .. })]), "{:?}", node.sent());
+    let mut node = newcomer(&[up(D), record(C, 2, Stage::Up).claimed(Verdict::Dead, B)]);
+    for by in [B, D] {
+        node.says(20, by, vec![up(C)]);
+    }
+    assert_eq!(node.status(C), Some(MemberStatus::Dead), "they say so of an earlier version");
+    assert!(!node.tells_of(30, C));
     let mut node = told_that_c_is_dead();
     for by in [B, D] {
         node.says(20, by, vec![dead(C, B)]);

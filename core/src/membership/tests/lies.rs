@@ -597,6 +597,17 @@ fn one_that_calls_this_node_dead_and_does_not_answer_it_is_one_voice_as_long_as_
 }
 
 #[test]
+fn who_called_this_node_dead_and_deals_with_it_again_has_taken_that_back() {
+    let mut node = among_four();
+    told_dead(&mut node, 10, B);
+    node.ping(20, B, vec![]);
+    told_dead(&mut node, 30, C);
+    assert_eq!(node.membership.phase(), Phase::Up);
+    told_dead(&mut node, 40, B);
+    assert_eq!(node.membership.phase(), Phase::Stopped);
+}
+
+#[test]
 fn who_stood_still_for_as_long_as_a_suspicion_lasts_stops_at_the_first_voice() {
     let after = |by| {
         let mut node = among_four();

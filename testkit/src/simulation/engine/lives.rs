@@ -97,6 +97,7 @@ impl Simulation {
             sharing,
             incarnation,
             leaves: false,
+            misled: false,
             clock,
         });
         self.history.started(process, self.now);
