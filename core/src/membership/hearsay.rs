@@ -457,7 +457,9 @@ impl Membership {
         self.inheritance.revive(member);
         self.agenda.cancel(Task::Expire(member));
         self.table.replace(living);
-        self.spread(member);
+        if self.inheritance.is_told(member) {
+            self.spread(member);
+        }
         let incarnation = living.incarnation();
         self.chronicle.ended(member, SuspicionOutcome::Refuted { incarnation, at: now });
         out.event(Event::VerdictWithdrawn { member, incarnation, observed_at: now });
