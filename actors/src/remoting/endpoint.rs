@@ -1,6 +1,7 @@
 use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
@@ -23,6 +24,9 @@ pub(crate) struct Endpoint {
     /// Who dials; none for a client, which is only reached on the connections that it opened.
     actor: Option<ActorRef<EndpointMessage>>,
 }
+
+/// So long a refusal is told to all who ask: it is the membership's evidence, and another may have asked first.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// Nothing was sent: there is no connection, or no room in its queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,10 +51,10 @@ impl NoConnection {
         Self::Unreachable(reason.to_string())
     }
 
-    /// What is said of a failure while it is not tried again: who did not listen then may listen now.
-    fn remembered(&self) -> Self {
+    /// What is said of a failure so long after it, while it is not tried again: who did not listen then may listen now.
+    fn remembered(&self, after: Duration) -> Self {
         match self {
-            Self::NobodyListens(reason) => Self::Unreachable(reason.clone()),
+            Self::NobodyListens(reason) if after > FRESH => Self::Unreachable(reason.clone()),
             other => other.clone(),
         }
     }
@@ -240,13 +244,20 @@ pub(super) struct EndpointState {
     lanes: [Dialing; 2],
 }
 
+/// The last failure.
+struct Failed {
+    error: NoConnection,
+    at: Instant,
+    /// When the next attempt may be made.
+    until: Instant,
+}
+
 #[derive(Default)]
 struct Dialing {
     /// Not empty exactly while an attempt is under way.
     waiters: Vec<Waiter>,
     backoff: Backoff,
-    /// The last failure, and when the next attempt may be made.
-    failed: Option<(NoConnection, Instant)>,
+    failed: Option<Failed>,
 }
 
 impl EndpointState {
@@ -289,8 +300,9 @@ impl Actor for EndpointActor {
                     return Ok(());
                 }
                 let dialing = state.lane(lane);
-                if let Some((error, _)) = dialing.failed.as_ref().filter(|(_, until)| *until > Instant::now()) {
-                    drop(waiter.send(Err(error.remembered())));
+                let now = Instant::now();
+                if let Some(failed) = dialing.failed.as_ref().filter(|failed| failed.until > now) {
+                    drop(waiter.send(Err(failed.error.remembered(now - failed.at))));
                     return Ok(());
                 }
                 dialing.waiters.push(waiter);
@@ -322,7 +334,8 @@ impl Actor for EndpointActor {
                     Err(error) => {
                         let error = NoConnection::from(error);
                         let pause = dialing.backoff.next(rand::random());
-                        dialing.failed = Some((error.clone(), Instant::now() + pause));
+                        let at = Instant::now();
+                        dialing.failed = Some(Failed { error: error.clone(), at, until: at + pause });
                         Err(error)
                     }
                 };
@@ -341,5 +354,20 @@ impl Actor for EndpointActor {
         _: &mut EndpointState,
     ) -> Result<(), ActorProcessingErr> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_evidence_for_all_who_ask_soon_and_no_longer() {
+        let refused = NoConnection::NobodyListens("refused".into());
+        assert_eq!(refused.remembered(FRESH), refused);
+        let stale = refused.remembered(FRESH + Duration::from_millis(1));
+        assert_eq!(stale, NoConnection::Unreachable("refused".into()));
+        let met = NoConnection::Superseded(MemberId::new(2));
+        assert_eq!(met.remembered(10 * FRESH), met);
     }
 }

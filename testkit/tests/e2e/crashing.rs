@@ -152,3 +152,14 @@ fn a_member_that_stands_still_for_a_moment_stays() {
     agree(&nodes.iter().collect::<Vec<_>>());
     assert!(!nodes[2].lines().iter().any(|line| line.contains("Evicted")));
 }
+
+// Some of them tell the dead that they are, and so meet their hosts, before the time of a takeover has passed.
+#[test]
+fn newcomers_give_up_the_dead_of_whom_they_were_told_whether_their_hosts_refuse_them_or_not() {
+    let mut nodes = cluster(3, &[]);
+    nodes.pop().unwrap().kill();
+    agree(&nodes.iter().collect::<Vec<_>>());
+    let seed = nodes[0].address();
+    nodes.extend((0..4).map(|number| Node::spawn(&format!("newcomer {number}"), &["--seed", &seed])));
+    agree(&nodes.iter().collect::<Vec<_>>());
+}
