@@ -34,22 +34,16 @@
 //! moves a side by accusing members that live, where all are asked within a probe interval: up to 129 with the default
 //! timing. In larger clusters an accused member counts until its turn comes.
 //!
-//! A winner waits for each of the losers from the moment on at which it became unreachable. So that this is soon after
-//! the first, it has silent members checked by others ([`Effect::Check`]) and suspected if nobody reaches them, instead
-//! of waiting for its own probes, which have become slow: after the first suspicion three rounds of polls and one probe
-//! interval, which is the margin. Who is found out within it is released with the others, by one decision. This makes
-//! no release earlier than the table says: no member is checked before somebody is suspected or silent.
-//!
-//! Where one cut follows another the sides change. A member that was unreachable may have been together with all who
-//! were unreachable at the same time, and not have noticed yet that one of them went back. So it is released only if
-//! this side goes on even if everybody is lost who was unreachable at any moment of the wait. That makes the wait safe
-//! without starting it anew at each change: one member that comes and goes delays the release of a dead one only where
-//! this side does not win without it.
+//! A winner waits from the last new suspect on. So that this is soon after the first, it has silent members checked by
+//! others ([`Effect::Check`]) and suspected if nobody reaches them, instead of waiting for its own probes, which have
+//! become slow: after the first suspicion three rounds of polls and one probe interval. This makes no release earlier
+//! than the table says: no member is checked before somebody is suspected or silent, and every new suspect still starts
+//! the time again.
 //!
 //! | | loser fences | winner releases |
 //! | --- | --- | --- |
 //! | evidence | unreachable or silent | unreachable: dead, or suspected without an answer |
-//! | for | `stable_after` | suspicion + `stable_after` + margin, without a break |
+//! | for | `stable_after` | suspicion + `stable_after` + margin, without a change |
 //! | worst case after the cut, T = 1 s, t = 0.5 s, n <= 10 | 2T + t quiet, t to the first poll, 3t polls, 2T = 6.5 s | not before 4T + 2T + 2.5 s = 8.5 s |
 //! | the same, n = 100 | 2T + t, t, 6t, 4T = 10 s | not before 6.6T + 4T + 5 s = 15.6 s |
 //! | the same, n = 1,000 | 2T + t, t, 48t, 6T = 33 s | not before 9.2T + 6T + 27 s = 42.2 s |
@@ -174,8 +168,7 @@ pub enum Effect {
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A side was chosen. With [`Side::This`] those who have been unreachable for long enough are released, else this
-    /// node is fenced.
+    /// A side was chosen. With [`Side::This`] the unreachable are released, else this node is fenced.
     Decided(DowningDecision),
 }
 
@@ -193,6 +186,8 @@ pub struct Downing {
     /// When this node first saw who is there.
     born: Option<Timestamp>,
     unreachable: BTreeSet<MemberId>,
+    /// The last change among the unreachable.
+    changed_at: Timestamp,
     /// Since when there have been any.
     since: Option<Timestamp>,
     losing_since: Option<Timestamp>,
@@ -226,6 +221,7 @@ impl Downing {
             latest: BTreeSet::new(),
             born: None,
             unreachable: BTreeSet::new(),
+            changed_at: Timestamp::ZERO,
             since: None,
             losing_since: None,
             nobody: false,
@@ -249,10 +245,9 @@ impl Downing {
             return;
         }
         // This process stood still, and refutations may wait unread in its queues: it takes nothing over by time that
-        // it did not live through. To fence late would be wrong, so that clock goes on. Less than a probe interval is
-        // what a busy machine costs, and half of what the margin leaves for it.
-        if self.poll_at.is_some_and(|due| now.since(due) >= self.membership.probe_interval) {
-            self.peers.values_mut().filter_map(|peer| peer.lost_since.as_mut()).for_each(|since| *since = now);
+        // it did not live through. To fence late would be wrong, so that clock goes on.
+        if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
+            self.changed_at = now;
         }
         match input {
             Input::Observed(members) => self.observed(now, members),
@@ -343,8 +338,6 @@ impl Downing {
                 vouched: false,
                 vouched_at,
                 known_since,
-                lost_since: None,
-                lost_until: None,
                 checked_at: None,
             };
             let peer = self.peers.entry(id).or_insert(new);
@@ -358,7 +351,7 @@ impl Downing {
             }
             // The verdict was withdrawn: whatever was decided about it, it counts again.
             if peer.standing == Standing::Dead && matches!(standing, Standing::Up | Standing::Suspect) {
-                (peer.inherited, peer.refused, peer.lost_until) = (None, false, Some(now));
+                (peer.inherited, peer.refused) = (None, false);
                 self.released.remove(&id);
             }
             // Who has ended is not alive because it is forgotten why.
@@ -386,15 +379,11 @@ impl Downing {
     /// Works out who is unreachable, and which views were the last good ones.
     fn follow(&mut self, now: Timestamp) {
         let unreachable = self.chosen(|peer| peer.is_unreachable());
-        for (id, peer) in &mut self.peers {
-            match (unreachable.contains(id), peer.lost_since) {
-                (true, None) => peer.lost_since = Some(now),
-                (false, Some(_)) => (peer.lost_since, peer.lost_until) = (None, Some(now)),
-                _ => {}
-            }
+        if unreachable != self.unreachable {
+            self.changed_at = now;
+            self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
+            self.unreachable = unreachable;
         }
-        self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
-        self.unreachable = unreachable;
         let mut view = self.chosen(|peer| peer.counts());
         view.insert(self.me);
         if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
@@ -439,10 +428,7 @@ impl Downing {
         }
     }
 
-    /// Releases those who have been unreachable for a takeover, or goes down with all others.
-    ///
-    /// All that time they must have lost. They may have been together with everybody who was unreachable at any moment
-    /// of it, so all of these count as lost.
+    /// Releases the unreachable, or goes down with all others.
     fn take_over(&mut self, now: Timestamp, out: &mut Outbox) {
         if self.fenced || self.unreachable.is_empty() {
             return;
@@ -460,26 +446,9 @@ impl Downing {
         if self.config.unstable_after.is_some_and(unstable) {
             return self.decide(now, Cause::Unstable, Side::Nobody, &lost, out);
         }
-        let (takeover, margin) = (self.pace().takeover(self.latest.len()), self.pace().margin(self.latest.len()));
-        let within = |since: Option<Timestamp>, time| since.is_some_and(|since| now.since(since) < time);
-        let waited = |time| self.chosen(|peer| peer.lost_since.is_some() && !within(peer.lost_since, time));
-        // Those of one side are found out one after the other, and released together if that takes no longer.
-        let due = waited(takeover);
-        let complete = due == lost || !waited(takeover.saturating_add(margin)).is_empty();
-        if due.is_empty() || !complete || self.losing_since.is_some() {
-            return;
-        }
-        let side = if self.nobody { Side::Nobody } else { self.side(&lost) };
-        let mut ever = self.chosen(|peer| peer.is_silent() || (peer.counts() && within(peer.lost_until, takeover)));
-        ever.extend(&lost);
-        if side == Side::This && self.side(&ever) != Side::This {
-            return;
-        }
-        self.decide(now, Cause::Stable, side, &lost, out);
-        if side == Side::This {
-            let members: Vec<_> = due.into_iter().collect();
-            self.forget(&members);
-            out.effect(Effect::Release { members });
+        if now.since(self.changed_at) >= self.pace().takeover(self.latest.len()) && self.losing_since.is_none() {
+            let side = if self.nobody { Side::Nobody } else { self.side(&lost) };
+            self.decide(now, Cause::Stable, side, &lost, out);
         }
     }
 
@@ -522,7 +491,11 @@ impl Downing {
         }
         self.decisions.push_back(decision.clone());
         out.event(Event::Decided(decision));
-        if chosen != Side::This {
+        if chosen == Side::This {
+            let members = list(lost);
+            self.forget(&members);
+            out.effect(Effect::Release { members });
+        } else {
             self.fenced = true;
             out.effect(Effect::Fence);
         }
@@ -536,8 +509,9 @@ impl Downing {
             self.latest.remove(id);
             self.unreachable.remove(id);
         }
-        let lost_since = |id: &MemberId| self.peers.get(id).and_then(|peer| peer.lost_since);
-        self.since = self.unreachable.iter().filter_map(lost_since).min();
+        if self.unreachable.is_empty() {
+            self.since = None;
+        }
     }
 
     /// When something has to be looked at again. What was due already is done, or waits for something else to happen.
@@ -548,12 +522,7 @@ impl Downing {
         let quiet = asks.then(|| self.answered_at + pace.quiet_after());
         let fences = self.losing_since.map(|since| since + pace.stable_after(size));
         let waits = !self.unreachable.is_empty() && judges;
-        let (takeover, margin) = (pace.takeover(size), pace.margin(size));
-        let releases = |peer: &Peer| {
-            let steps = [peer.lost_since.or(peer.lost_until), peer.lost_since.map(|since| since + margin)];
-            steps.into_iter().flatten().map(|at| at + takeover).filter(|at| *at > now).min()
-        };
-        let releases = if waits { self.peers.values().filter_map(releases).min() } else { None };
+        let releases = waits.then(|| self.changed_at + pace.takeover(size));
         let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
         let inherited = self.peers.iter().filter(|(id, peer)| !peer.is_gone() && !self.released.contains(id));
         let inherited = inherited.filter_map(|(_, peer)| peer.inherited).min().map(|at| at + pace.takeover(size));

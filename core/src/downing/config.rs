@@ -188,18 +188,15 @@ impl Pace<'_> {
         self.stable_after(members).saturating_add(noticed)
     }
 
-    /// So long a member has been unreachable before it is released.
+    /// From the last change among the unreachable to their release.
     pub(super) fn takeover(self, members: usize) -> Duration {
-        let waited = self.membership.suspicion_timeout(members).saturating_add(self.stable_after(members));
-        waited.saturating_add(self.margin(members))
-    }
-
-    pub(super) fn margin(self, members: usize) -> Duration {
-        self.config.margin.unwrap_or_else(|| {
+        let margin = self.config.margin.unwrap_or_else(|| {
             let rounds = members.saturating_sub(1).div_ceil(self.config.poll_limit.max(1)).max(1);
             let polls = self.poll_interval().saturating_mul(3 * u32::try_from(rounds).unwrap_or(u32::MAX / 3));
             self.membership.probe_interval.mul_f64(spread(members)).saturating_add(polls)
-        })
+        });
+        let waited = self.membership.suspicion_timeout(members).saturating_add(self.stable_after(members));
+        waited.saturating_add(margin)
     }
 
     pub(super) const fn poll_interval(self) -> Duration {
