@@ -24,8 +24,8 @@
 //!   ├───────────────┬─────────────┬────────────────┐
 //!   │ quiet, or one │ three polls │  stable_after  │ fenced                                           loser
 //! ```
-//! While there is a suspected or dead member, or nobody has answered for two probe intervals and a timeout, a node asks all
-//! members in turn, `poll_limit` in each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered
+//! While there is a suspected or dead member, or this node is accused itself, or nobody has answered for two probe
+//! intervals and a timeout, a node asks all members in turn, `poll_limit` in each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered
 //! questions make a member *silent*. The answer proves both directions, so a deaf and a mute node see the same. These
 //! questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
 //!
@@ -129,6 +129,8 @@ pub enum Input {
         /// Who was reached.
         member: MemberId,
     },
+    /// Somebody has told this node that it is suspected: perhaps others do not hear it.
+    Accused,
     /// The host of a member has answered that nobody listens at its address.
     Refused {
         /// Whose.
@@ -194,6 +196,8 @@ pub struct Downing {
     /// No side goes on, since there have been unreachable members: those who go down first are no reason to stay.
     nobody: bool,
     answered_at: Timestamp,
+    /// When this node was told last that it is suspected.
+    accused_at: Option<Timestamp>,
     poll_at: Option<Timestamp>,
     /// The last member that was polled.
     cursor: MemberId,
@@ -226,6 +230,7 @@ impl Downing {
             losing_since: None,
             nobody: false,
             answered_at: Timestamp::ZERO,
+            accused_at: None,
             poll_at: None,
             cursor: me,
             fenced: false,
@@ -246,7 +251,8 @@ impl Downing {
         }
         // This process stood still, and refutations may wait unread in its queues: it takes nothing over by time that
         // it did not live through. To fence late would be wrong, so that clock goes on.
-        if self.poll_at.is_some_and(|due| now.since(due) >= self.pace().poll_interval()) {
+        // Less than a probe interval is what a busy machine costs, and half of what the margin leaves for it.
+        if self.poll_at.is_some_and(|due| now.since(due) >= self.membership.probe_interval) {
             self.changed_at = now;
         }
         match input {
@@ -269,6 +275,7 @@ impl Downing {
                     peer.refused = true;
                 }
             }
+            Input::Accused => self.accused_at = Some(now),
             Input::Timer(_) => {}
         }
         // What was true of a member a while ago says nothing of a partition since.

@@ -86,6 +86,8 @@ pub fn observe(membership: &Membership) -> Vec<Observed> {
 /// only from a member that this node has asked for it and that has not reported yet.
 #[must_use]
 pub fn hear(membership: &Membership, from: MemberId, message: &Message) -> Option<Input> {
+    let me = membership.me().id();
+    let accuses = || message.contents().0.iter().any(|record| record.id() == me && record.claim().is_some());
     match message {
         Message::PingAck { .. } => Some(Input::Answered { member: from }),
         Message::PingReport { sequence, target, outcome: PingOutcome::Reached, .. } => {
@@ -96,6 +98,6 @@ pub fn hear(membership: &Membership, from: MemberId, message: &Message) -> Optio
         | Message::PingRequest { .. }
         | Message::Gossip { .. }
         | Message::Compare { .. }
-        | Message::Sync { .. } => None,
+        | Message::Sync { .. } => accuses().then_some(Input::Accused),
     }
 }

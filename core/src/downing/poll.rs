@@ -17,7 +17,10 @@ impl Downing {
             return;
         }
         let quiet = now.since(self.answered_at) >= quiet_after;
-        let everybody = quiet || !self.chosen(|peer| peer.is_doubted()).is_empty();
+        // Whom others do not hear may hear them, and have no doubt of anybody.
+        let takeover = self.pace().takeover(self.latest.len());
+        let accused = self.accused_at.is_some_and(|at| now.since(at) < takeover);
+        let everybody = quiet || accused || !self.chosen(|peer| peer.is_doubted()).is_empty();
         if !everybody {
             self.poll_at = None;
             self.peers.values_mut().for_each(|peer| (peer.asked, peer.answers) = (0, false));

@@ -312,6 +312,20 @@ fn a_suspect_that_answers_no_more_is_lost_when_it_has_left_three_questions_unans
     assert!(machine.downing.is_fenced());
 }
 
+// It hears the others, and they do not hear it: its own probes are slow by now, and it has no doubt of anybody.
+#[test]
+fn who_is_told_that_it_is_suspected_finds_out_that_it_has_lost() {
+    for accused in [false, true] {
+        let mut machine = Machine::settled(Config::keep_majority(), 5);
+        machine.answer(10_000, 5, &[]);
+        if accused {
+            machine.handle(10_000, Input::Accused);
+        }
+        machine.run(10_500, 16_500, 5, &[2, 3, 4]);
+        assert_eq!(machine.downing.is_fenced(), accused);
+    }
+}
+
 #[test]
 fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     let mut machine = Machine::settled(Config::default(), 4);

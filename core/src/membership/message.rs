@@ -327,7 +327,7 @@ impl Message {
     }
 
     /// The records in it, and the digest unless it is the table itself.
-    pub(super) fn contents(&self) -> (&[Arc<Record>], Option<TableDigest>) {
+    pub(crate) fn contents(&self) -> (&[Arc<Record>], Option<TableDigest>) {
         match self {
             Self::Ping { updates, digest, .. }
             | Self::PingAck { updates, digest, .. }
