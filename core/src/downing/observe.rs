@@ -43,8 +43,8 @@ pub struct Observed {
 /// process: an address holds one. That one stands in for them as long as it has not ended too.
 #[must_use]
 pub fn observe(membership: &Membership) -> Vec<Observed> {
-    // A living one is newer than any that has ended, and one that has ended newer than those that were replaced, as this
-    // node knows. Of others ids tell, which begin with the time of their host.
+    // A living one is newer than any that has ended, and one that has ended newer than those that were replaced, as
+    // this node knows. Of others ids tell, which begin with the time of their host.
     let was_replaced =
         |record: &Record| matches!(membership.reason(record.id()), Some(QuarantineReason::Superseded { .. }));
     let age = |record: &Record| (!record.is_terminal(), !was_replaced(record), record.id());

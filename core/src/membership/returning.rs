@@ -23,7 +23,8 @@ pub(super) struct Returning {
     was: MemberId,
     settled: BTreeSet<MemberId>,
     enough: usize,
-    /// What each address has said last, and when: one process speaks for one that was cut off, however often it answers.
+    /// What each address has said last, and when: one process speaks for one that was cut off, however often it
+    /// answers.
     waiting: BTreeMap<Address, (MemberId, Timestamp)>,
 }
 
