@@ -12,9 +12,9 @@
 //!   partition ([`Input::Down`]). A failed send kills nobody. A node that was stalled gives the others the time that it
 //!   missed. From others a death is believed when this node does not reach the member itself, or when two say it.
 //! - A dead member is only sent, when it speaks and now and then, that it is dead, and stops when it hears so of two,
-//!   or of the only one who could say it ([`Event::Evicted`]), in messages or by handshakes that refuse it. Two sides of
-//!   a partition that hold each other for dead believe nothing of each other until both have forgotten, and then merge.
-//!   Which side should go on serving in between is decided by [`downing`](crate::downing).
+//!   or of the only one who could say it ([`Event::Evicted`]), in messages or by handshakes that refuse it. Two sides
+//!   of a partition that hold each other for dead believe nothing of each other until both have forgotten, and then
+//!   merge. Which side should go on serving in between is decided by [`downing`](crate::downing).
 //! - A member that lies cannot make another one leave, change or die, as long as the others reach that one, nor alone
 //!   have others believe in members that do not exist; a newcomer that it lets in believes what it is told, and tells
 //!   that to nobody. It can have another one suspected or called dead, which that one refutes. Two that lie can kill.
