@@ -26,8 +26,8 @@
 //!
 //! A verdict that was decided outside ([`Input::Down`](super::Input::Down)) is one voice like any other, for others
 //! cannot tell it from a lie. Of a member that does not answer it is believed as soon as others have tried. A member
-//! that answers denies it, unless it is decided at a second member too, while the first voice still counts: the
-//! condemned is told by both at once, and stops.
+//! that answers denies it, unless it is decided at a second member too before the first has taken it back: the
+//! condemned is told by both at once, and stops. Who deals with it again has taken it back.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -127,9 +127,9 @@ fn who_goes_otherwise_than_by_its_own_word_has_died() {
     let mut node = Node::new(&Config { probe_interval: Duration::from_secs(1000), ..Config::lan() });
     node.refresh(at(0));
     node.hears(Record::new(member(B), Incarnation::new(2), Stage::Leaving));
-    // Its quarantine is over where this comes from.
+    // Its quarantine is over where this comes from, and begins here.
     node.hears(Record::new(member(C), Incarnation::new(1), Stage::Up).claimed(Verdict::Removed, B));
-    assert_eq!(node.membership.status(C), Some(MemberStatus::Removed));
+    assert_eq!(node.membership.status(C), Some(MemberStatus::Dead));
     assert_eq!(node.refresh(at(1)).0, [vec![ME], vec![C], vec![C]]);
     assert_eq!(node.refresh(at(61)).0, [vec![ME], vec![], vec![]]);
 }
