@@ -11,8 +11,8 @@
 //!   say about our own values is never believed: we write above it.
 //! - Messages, keys, values and keys for each member are bounded; one delta at a time is on its way to a peer.
 //!
-//! No order is promised between two keys, and of several quick writes to one key a reader may see only the last. A peer
-//! that is let in is trusted: it could invent values of third members.
+//! No order is promised between two keys, and of several quick writes to one key a reader may see only the last. What a
+//! peer invents of a third member is seen until that member hears of it and contradicts.
 //!
 //! # Story
 //! ```text
@@ -37,7 +37,10 @@
 //! because what it once told us is gone.
 //!
 //! **Our own values** in a peer's mouth with a greater number are not ours, and that is an event. We take the number,
-//! and write our value above it; or a removal, where we have none.
+//! and write our value above it. Where we have none, the key is invented. Then we write under [`OWN_KEYS`] which keys are
+//! ours: of whatever else carries a lower number under our name, everybody lets go and takes no more. One value so
+//! answers any number of inventions, which may be others for each member; and a member that has removed many keys frees
+//! their places with it.
 //!
 //! **Urgent values** overtake: a message that cannot carry everything begins with the newest of the reserved keys, at
 //! most a quarter of it. The watermark does not count them, so they come once more in their order.
@@ -82,7 +85,6 @@ mod state;
 mod tests;
 mod wire;
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::iter;
 
@@ -103,6 +105,9 @@ pub const HEARTBEAT: &str = "heartbeat";
 /// The key of a member's `cluster.ClusterTopology`: the hash of its topology, without members.
 pub const TOPOLOGY: &str = "topology";
 
+/// The key of a member's `cluster.GossipKeys`: which keys are its own, once somebody has invented others.
+pub const OWN_KEYS: &str = "keys";
+
 /// The gossip of one member.
 #[derive(Debug)]
 pub struct Gossip {
@@ -113,15 +118,13 @@ pub struct Gossip {
     peers: Peers,
     /// Of our last write.
     sequence: Sequence,
-    /// Keys of ours that we never wrote: somebody else did, and we removed them everywhere.
-    invented: BTreeSet<GossipKey>,
     /// Of our last delta.
     delta: DeltaId,
     epoch: RoundEpoch,
 }
 
 impl Gossip {
-    /// Keys that one member may write, removed ones among them; the same on all members.
+    /// Keys that one member may have; the same on all members.
     pub const MAX_KEYS: usize = State::MAX_KEYS;
 
     /// Not started. `seed` decides in which order peers are visited.
@@ -134,7 +137,6 @@ impl Gossip {
             state: State::default(),
             peers: Peers::new(seed),
             sequence: Sequence::default(),
-            invented: BTreeSet::new(),
             delta: DeltaId::default(),
             epoch: RoundEpoch::default(),
         }
@@ -186,8 +188,6 @@ impl Gossip {
         assert!(self.running || self.peers.ids().next().is_none(), "nobody is left after the stop");
         let own = self.state.sequences(self.me).max();
         assert!(own.is_none_or(|greatest| greatest <= self.sequence), "the next write is above all own writes");
-        assert!(self.written_keys() <= Self::MAX_KEYS, "we wrote no more keys than we may");
-        assert!(self.invented.len() <= Self::MAX_KEYS, "we defend no more keys than we may");
     }
 
     fn handle_stopped(&mut self, input: Input, out: &mut Outbox<Effect, Event>) {
@@ -213,7 +213,6 @@ impl Gossip {
             Input::Stop => {
                 self.running = false;
                 self.state = State::default();
-                self.invented.clear();
                 self.peers.clear();
             }
             Input::Set { key, value } => self.set(key, Some(value), out),
@@ -273,31 +272,28 @@ impl Gossip {
         if held.and_then(|(_, held)| held) == value.as_ref() {
             return; // what is set already, or was never there, is nobody's news
         }
+        let full = held.is_none() && self.state.keys(self.me).count() >= Self::MAX_KEYS;
         let bytes = key.as_str().len();
         let reason = match &value {
             _ if bytes == 0 || bytes > GossipKey::MAX_BYTES => Some(SetRefusal::KeyLength { bytes }),
             Some(value) if value.len() > GossipValue::MAX_BYTES => {
                 Some(SetRefusal::ValueTooLarge { bytes: value.len() })
             }
-            _ if !self.is_ours(&key) && self.written_keys() >= Self::MAX_KEYS => Some(SetRefusal::TooManyKeys),
+            _ if full && self.state.keys(self.me).all(|(_, has_value)| has_value) => Some(SetRefusal::TooManyKeys),
             _ => None,
         };
-        match reason {
-            Some(reason) => out.event(Event::SetRefused { key, reason }),
-            None => {
-                self.invented.remove(&key);
-                self.write(key, value, out);
-            }
+        if let Some(reason) = reason {
+            return out.event(Event::SetRefused { key, reason });
         }
+        if full {
+            self.write_own_keys(out); // the removed ones make room
+        }
+        self.write(key, value, out);
     }
 
-    /// Whether we wrote the key ourselves, be it that we have removed it since.
-    fn is_ours(&self, key: &GossipKey) -> bool {
-        self.state.held(self.me, key.as_str()).is_some() && !self.invented.contains(key)
-    }
-
-    fn written_keys(&self) -> usize {
-        self.state.keys(self.me).saturating_sub(self.invented.len())
+    /// Says everywhere which keys are ours.
+    fn write_own_keys(&mut self, out: &mut Outbox<Effect, Event>) {
+        self.write(OWN_KEYS.into(), Some(self.state.own_keys(self.me)), out);
     }
 
     /// Writes again what is written.
@@ -315,10 +311,14 @@ impl Gossip {
     /// Offers an entry to the state, and says so if it was news.
     fn take(&mut self, entry: GossipEntry, learned_from: Option<MemberId>, out: &mut Outbox<Effect, Event>) {
         let GossipEntry { member, key, sequence, value } = entry.clone();
-        match (self.state.offer(entry, learned_from), value) {
-            (Taken::New { .. }, Some(value)) => out.event(Event::Updated { member, key, value, sequence }),
-            (Taken::New { replaced: true }, None) => out.event(Event::Removed { member, key, sequence }),
-            (Taken::New { replaced: false }, None) | (Taken::Old | Taken::Full, _) => {}
+        let Some(Taken { replaced, dropped }) = self.state.offer(entry, learned_from) else { return };
+        for (key, sequence) in dropped {
+            out.event(Event::Removed { member, key, sequence });
+        }
+        match value {
+            Some(value) => out.event(Event::Updated { member, key, value, sequence }),
+            None if replaced => out.event(Event::Removed { member, key, sequence }),
+            None => {}
         }
     }
 
@@ -354,12 +354,16 @@ impl Gossip {
         }
         let Delta { id, digest, full_state_wanted, entries, .. } = delta;
         let sender_is_done = entries.is_empty();
+        let mut invented = false;
         for entry in entries {
             if entry.member == self.me {
-                self.defend(from, entry, out);
+                invented |= self.defend(from, entry, out);
             } else if self.peers.contains(entry.member) {
                 self.hear(from, entry, out);
             }
+        }
+        if invented {
+            self.write_own_keys(out);
         }
         let digests_equal = digest == self.state.digest();
         let diverged = !digests_equal && !full_state_wanted && sender_is_done && self.full_state_is_due(now, from);
@@ -410,35 +414,35 @@ impl Gossip {
         self.take(entry, Some(from), out);
     }
 
-    /// Whether a member's writes can hardly have come that far.
+    /// Whether a member's writes can hardly have come that far. By what it has said itself, not by what is held of it:
+    /// else others could go on step by step, and it would not follow.
     fn is_jump(&self, member: MemberId, sequence: Sequence) -> bool {
-        if sequence.get() <= Sequence::MAX_JUMP {
-            return false; // whatever is known
-        }
-        let last = if member == self.me { Some(self.sequence) } else { self.state.sequences(member).max() };
-        sequence.get().saturating_sub(last.unwrap_or_default().get()) > Sequence::MAX_JUMP
+        let last = if member == self.me { self.sequence } else { self.state.word(member) };
+        sequence.get().saturating_sub(last.get()) > Sequence::MAX_JUMP
     }
 
-    /// A peer tells us a value of ours.
-    fn defend(&mut self, from: MemberId, claim: GossipEntry, out: &mut Outbox<Effect, Event>) {
-        let held = self.state.held(self.me, claim.key.as_str());
-        let (sequence, value) = held.unwrap_or_default();
-        if (claim.sequence, claim.value.as_ref()) <= (sequence, value) {
-            return; // our own word, come back late
+    /// A peer tells us a value of ours. Says whether the key is none of ours, so that all have to be told which are.
+    fn defend(&mut self, from: MemberId, claim: GossipEntry, out: &mut Outbox<Effect, Event>) -> bool {
+        let (member, GossipEntry { key, sequence, value, .. }) = (self.me, claim);
+        let held = self.state.held(member, key.as_str());
+        if (sequence, value.as_ref()) <= held.unwrap_or_default() || self.state.disowns(member, &key, sequence) {
+            return false; // our own word, come back late; or what it is answered by is on its way
         }
-        let (member, key, value) = (self.me, claim.key, value.cloned());
-        let invented = held.is_none();
-        let full = invented && self.invented.len() >= Self::MAX_KEYS;
-        let jump = self.is_jump(member, claim.sequence);
-        let reason = if jump { ClaimRefusal::Jump { sequence: claim.sequence } } else { ClaimRefusal::Ours };
+        let ours = held.filter(|_| !key.is_own_keys()).map(|(_, value)| value.cloned());
+        let jump = self.is_jump(member, sequence);
+        let reason = if jump { ClaimRefusal::Jump { sequence } } else { ClaimRefusal::Ours };
         out.event(Event::ClaimRefused { from, member, key: key.clone(), reason });
         // What jumps is refused by the others as well, and following it would use the numbers up.
-        if !jump && !full {
-            self.sequence = self.sequence.max(claim.sequence);
-            if invented {
-                self.invented.insert(key.clone());
+        if jump {
+            return false;
+        }
+        self.sequence = self.sequence.max(sequence);
+        match ours {
+            Some(value) => {
+                self.write(key, value, out);
+                false
             }
-            self.write(key, value, out);
+            None => true,
         }
     }
 

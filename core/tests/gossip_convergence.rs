@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use gristmill_core::gossip::{
-    Config, Delta, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, Input, Sequence, StateDigest,
+    Config, Delta, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, Input, OWN_KEYS, Sequence,
+    StateDigest,
 };
 use gristmill_core::{Outbox, RequestId, Timestamp};
 use gristmill_messages::{MemberId, cluster};
@@ -93,12 +94,20 @@ impl Network {
 
     /// A member tells another what a third one never wrote.
     fn lie(&mut self, liar: usize, to: usize, about: usize, key: &str, sequence: u64) {
-        self.events += 1;
-        let value = Some(GossipValue { type_name: "test.Text".into(), data: "lie".into() });
+        let value = match key {
+            OWN_KEYS => GossipValue::of(&cluster::GossipKeys { keys: vec!["b".into()] }),
+            _ => GossipValue { type_name: "test.Text".into(), data: "lie".into() },
+        };
+        let value = Some(value);
         let lie = GossipEntry { member: id(about), key: key.into(), sequence: Sequence::new(sequence), value };
+        self.deliver(liar, to, vec![lie]);
+    }
+
+    /// As if it came from the liar.
+    fn deliver(&mut self, liar: usize, to: usize, entries: Vec<GossipEntry>) {
+        self.events += 1;
         let (request, digest) = (RequestId::new(self.events), StateDigest::default());
-        let delta =
-            Delta { from: id(liar), id: DeltaId::new(u64::MAX), digest, full_state_wanted: false, entries: vec![lie] };
+        let delta = Delta { from: id(liar), id: DeltaId::new(u64::MAX), digest, full_state_wanted: false, entries };
         self.tell(to, Input::Requested { request, from: id(liar), delta });
     }
 
@@ -353,6 +362,39 @@ fn what_a_liar_says_of_others_is_undone_by_those_it_lies_about() {
     }
 }
 
+/// More keys than a member may have, other ones for each; and the member has as many itself as it may.
+#[test]
+fn different_inventions_for_each_member_are_undone_at_once() {
+    let mut network = Network::new(5, &Config::test(), 2);
+    network.everyone_knows_everyone();
+    for key in 0..Gossip::MAX_KEYS {
+        network.set(0, &key.to_string(), 1);
+    }
+    network.run(20);
+    for round in 1..=3_u64 {
+        for to in 1..4 {
+            let value = Some(GossipValue { type_name: "test.Text".into(), data: "lie".into() });
+            let invented = |n| GossipEntry {
+                member: id(0),
+                key: format!("{round} {to} {n}").as_str().into(),
+                sequence: Sequence::new(round * 10_000 + n),
+                value: value.clone(),
+            };
+            network.deliver(4, to, (1..=300).map(invented).collect());
+        }
+        network.run(2);
+    }
+    network.run(40);
+    assert!(network.agree(&(0..5).collect()));
+    for n in 0..5 {
+        let told = network.nodes[&id(n)].told.keys().filter(|(member, _)| *member == id(0));
+        assert_eq!(told.count(), Gossip::MAX_KEYS + 1, "its keys and the list of them");
+        for key in 0..Gossip::MAX_KEYS {
+            assert_eq!(network.texts(n, &key.to_string()), [(id(0), "1".to_string())].into());
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set {
@@ -391,13 +433,14 @@ fn any_step(nodes: usize) -> impl Strategy<Value = Step> {
         1 => (0..nodes, 0..3_usize).prop_map(|(node, key)| Step::Remove { node, key }),
         2 => (0..nodes, any::<u8>()).prop_map(|(node, members)| Step::View { node, members }),
         1 => (0..nodes).prop_map(|node| Step::Restart { node }),
-        2 => (0..nodes, 0..nodes, 0..nodes, 0..3_usize, prop_oneof![1..20_u64, any::<u64>()])
+        2 => (0..nodes, 0..nodes, 0..nodes, 0..KEYS.len(), prop_oneof![1..20_u64, any::<u64>()])
             .prop_map(|(liar, to, about, key, sequence)| Step::Lie { liar, to, about, key, sequence }),
         4 => (1..60_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
     ]
 }
 
-const KEYS: [&str; 3] = ["a", "b", "c"];
+/// The last one only in lies.
+const KEYS: [&str; 4] = ["a", "b", "c", OWN_KEYS];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
@@ -461,7 +504,7 @@ proptest! {
         let all: BTreeSet<usize> = (0..nodes).collect();
         prop_assert!(network.agree(&all));
         for n in all {
-            for (number, key) in KEYS.iter().enumerate() {
+            for (number, key) in KEYS.iter().enumerate().take(3) {
                 let written = last.iter().filter(|((_, of), _)| *of == number);
                 let expected: BTreeMap<_, _> =
                     written.map(|(&(node, _), value)| (id(node), value.to_string())).collect();

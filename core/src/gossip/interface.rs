@@ -116,7 +116,7 @@ pub enum Event {
         /// Which of the member's writes.
         sequence: Sequence,
     },
-    /// A member removed a value, or is gone.
+    /// A member removed a value, says that it never wrote it, has written too many others since, or is gone.
     Removed {
         /// Who.
         member: MemberId,
@@ -191,7 +191,8 @@ pub enum ClaimRefusal {
     /// It is ours, and we did not write it.
     #[error("the value is ours, and not by us")]
     Ours,
-    /// Its number is too far above the greatest one known of its member, and it does not come from the member itself.
+    /// Its number is too far above the greatest one that its member has told us, and it does not come from the member
+    /// itself.
     #[error("the number {sequence} is more than {max} above the last one", max = Sequence::MAX_JUMP)]
     Jump {
         /// The number.
@@ -218,7 +219,7 @@ pub enum SetRefusal {
         /// How many.
         bytes: usize,
     },
-    /// This member has as many keys as it may have; those that it removed count, since others have to be told.
+    /// This member has as many keys as it may have.
     #[error("{max} keys at most", max = Gossip::MAX_KEYS)]
     TooManyKeys,
 }

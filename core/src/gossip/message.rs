@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gristmill_messages::{MemberId, StableHasher};
 use prost::{DecodeError, Message, Name};
 
-use super::{HEARTBEAT, TOPOLOGY};
+use super::{Gossip, HEARTBEAT, OWN_KEYS, TOPOLOGY};
 
 /// Names one value of a member.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +15,7 @@ pub struct GossipKey(Arc<str>);
 
 impl GossipKey {
     /// Bytes of a key, at most; the same on all members.
-    pub const MAX_BYTES: usize = 256;
+    pub const MAX_BYTES: usize = 250;
 
     /// Wraps the text; a clone shares it. Its length is checked where it is set.
     #[must_use]
@@ -26,7 +26,11 @@ impl GossipKey {
     /// Whether it is one of the cluster's own, which no user may write.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        matches!(&*self.0, HEARTBEAT | TOPOLOGY)
+        matches!(&*self.0, HEARTBEAT | TOPOLOGY | OWN_KEYS)
+    }
+
+    pub(super) fn is_own_keys(&self) -> bool {
+        &*self.0 == OWN_KEYS
     }
 
     /// The text.
@@ -128,6 +132,12 @@ macro_rules! number {
     };
 }
 
+// All keys of a member fit into one value, each with a tag and a length of up to three bytes.
+const _: () = {
+    let keys = Gossip::MAX_KEYS * (GossipKey::MAX_BYTES + 3);
+    assert!("cluster.GossipKeys".len() + keys <= GossipValue::MAX_BYTES);
+};
+
 number! {
     /// Counts the writes of one member, over all its keys: the later one has the greater number. At most
     /// [`Sequence::MAX`], because the wire's is signed.
@@ -145,8 +155,8 @@ number! {
 impl Sequence {
     /// The greatest one.
     pub const MAX: Self = Self(i64::MAX as u64);
-    /// How far above the greatest known number of a member another member's word about it is believed: 2^32, the
-    /// writes of 50 days at 1,000 a second. Using up all numbers takes two thousand million lies.
+    /// How far above the greatest number that a member has told itself another member's word about it is believed: 2^32,
+    /// the writes of 50 days at 1,000 a second. Using up all numbers takes two thousand million lies, each answered.
     pub const MAX_JUMP: u64 = 1 << 32;
 
     /// The one after this; stays at the greatest.

@@ -1,8 +1,9 @@
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
-use gristmill_messages::MemberId;
+use gristmill_messages::{MemberId, cluster};
 
 use super::message::{Delta, GossipEntry, GossipKey, GossipValue, Sequence, StateDigest};
 
@@ -15,10 +16,61 @@ pub(super) struct Revision(u64);
 /// Invariant: `log` names each held entry once, under its revision; `digest` is the sum over all of them.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    members: BTreeMap<MemberId, BTreeMap<GossipKey, Held>>,
+    members: BTreeMap<MemberId, Keys>,
     log: BTreeMap<Revision, (MemberId, GossipKey)>,
     newest: Revision,
     digest: StateDigest,
+}
+
+/// What is held of one member.
+#[derive(Debug, Default)]
+struct Keys {
+    held: BTreeMap<GossipKey, Held>,
+    /// What is held under [`OWN_KEYS`](super::OWN_KEYS), read.
+    own: Option<OwnKeys>,
+    /// The greatest number that the member has told us itself.
+    word: Sequence,
+}
+
+/// All keys of a member, by its own word.
+#[derive(Debug)]
+struct OwnKeys {
+    sequence: Sequence,
+    keys: BTreeSet<GossipKey>,
+}
+
+impl OwnKeys {
+    /// None, if it is something else, or names more keys than a member may have.
+    fn read(sequence: Sequence, value: &GossipValue) -> Option<Self> {
+        let cluster::GossipKeys { keys } = value.decode()?.ok().filter(Self::is_short)?;
+        Some(Self { sequence, keys: keys.iter().map(|key| GossipKey::new(key)).collect() })
+    }
+
+    const fn is_short(said: &cluster::GossipKeys) -> bool {
+        said.keys.len() <= State::MAX_KEYS
+    }
+
+    fn disowns(&self, key: &GossipKey, sequence: Sequence) -> bool {
+        sequence < self.sequence && !key.is_own_keys() && !self.keys.contains(key)
+    }
+}
+
+impl Keys {
+    fn listed(&self) -> impl Iterator<Item = (&GossipKey, &Held)> {
+        self.held.iter().filter(|(key, _)| !key.is_own_keys())
+    }
+
+    fn disowns(&self, key: &GossipKey, sequence: Sequence) -> bool {
+        self.own.as_ref().is_some_and(|own| own.disowns(key, sequence))
+    }
+
+    /// Who has to go for one more key: the one that was written first.
+    fn first_to_go(&self) -> Option<(Sequence, &GossipKey)> {
+        if self.held.len() < State::MAX_KEYS || self.listed().count() < State::MAX_KEYS {
+            return None;
+        }
+        self.listed().map(|(key, held)| (held.sequence, key)).min()
+    }
 }
 
 #[derive(Debug)]
@@ -88,18 +140,13 @@ pub(super) struct Told {
     pub(super) urgent: Revision,
 }
 
-/// What became of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It is newer than what was held.
-    New {
-        /// Whether a value was visible before.
-        replaced: bool,
-    },
-    /// It is not.
-    Old,
-    /// Its member has as many keys as it may have, and this would be one more.
-    Full,
+/// What an entry has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Whether there was a value under its key.
+    pub(super) replaced: bool,
+    /// The values of its member that went because of it.
+    pub(super) dropped: Vec<(GossipKey, Sequence)>,
 }
 
 /// The part of the log that one message carries.
@@ -113,8 +160,7 @@ pub(super) struct Chunk {
 }
 
 impl State {
-    /// Keys of one member, removed ones among them, that are taken from others; from the member itself twice as many,
-    /// so that keys which somebody invents for it leave room for its own. The same on all members.
+    /// Keys of one member, removed ones among them and [`OWN_KEYS`](super::OWN_KEYS) not. The same on all members.
     pub(super) const MAX_KEYS: usize = 256;
 
     pub(super) const fn digest(&self) -> StateDigest {
@@ -127,61 +173,88 @@ impl State {
 
     /// Sequence and value of the last write that is known here; no value when it is removed.
     pub(super) fn held(&self, member: MemberId, key: &str) -> Option<(Sequence, Option<&GossipValue>)> {
-        let held = self.members.get(&member)?.get(key)?;
+        let held = self.members.get(&member)?.held.get(key)?;
         Some((held.sequence, held.value.as_ref()))
     }
 
     pub(super) fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (MemberId, &'a GossipValue)> {
-        self.members.iter().filter_map(move |(&member, keys)| Some((member, keys.get(key)?.value.as_ref()?)))
+        self.members.iter().filter_map(move |(&member, keys)| Some((member, keys.held.get(key)?.value.as_ref()?)))
     }
 
-    /// Keys of a member, removed ones among them.
-    pub(super) fn keys(&self, member: MemberId) -> usize {
-        self.members.get(&member).map_or(0, BTreeMap::len)
+    /// The keys of a member but [`OWN_KEYS`](super::OWN_KEYS), and whether they have a value.
+    pub(super) fn keys(&self, member: MemberId) -> impl Iterator<Item = (&GossipKey, bool)> {
+        let keys = self.members.get(&member).into_iter().flat_map(Keys::listed);
+        keys.map(|(key, held)| (key, held.value.is_some()))
+    }
+
+    /// What a member whose values these are has to write under [`OWN_KEYS`](super::OWN_KEYS).
+    pub(super) fn own_keys(&self, member: MemberId) -> GossipValue {
+        let keys = self.keys(member).filter(|(_, has_value)| *has_value).map(|(key, _)| key.to_string());
+        GossipValue::of(&cluster::GossipKeys { keys: keys.collect() })
+    }
+
+    /// Whether a member says that it has not written this.
+    pub(super) fn disowns(&self, member: MemberId, key: &GossipKey, sequence: Sequence) -> bool {
+        self.members.get(&member).is_some_and(|keys| keys.disowns(key, sequence))
+    }
+
+    /// The greatest number that a member has told us itself.
+    pub(super) fn word(&self, member: MemberId) -> Sequence {
+        self.members.get(&member).map_or(Sequence::default(), |keys| keys.word)
     }
 
     pub(super) fn sequences(&self, member: MemberId) -> impl Iterator<Item = Sequence> {
-        self.members.get(&member).into_iter().flatten().map(|(_, held)| held.sequence)
+        self.members.get(&member).into_iter().flat_map(|keys| keys.held.values()).map(|held| held.sequence)
     }
 
-    /// Takes the entry if its sequence is greater than the one held, or equal with a greater value: a total order, so
-    /// that all members that were offered the same entries hold the same, in whatever order they came.
-    pub(super) fn offer(&mut self, entry: GossipEntry, learned_from: Option<MemberId>) -> Taken {
+    /// Takes the entry if its sequence is greater than the one held, or equal with a greater value; and then drops what
+    /// its member says it has not written, or else, of one key too many, the one that was written first. Both are
+    /// orders, so that all members that were offered the same entries hold the same, in whatever order they came, as
+    /// long as no member says of one write now that it is its own and now that it is not. None, if it is not taken.
+    pub(super) fn offer(&mut self, entry: GossipEntry, learned_from: Option<MemberId>) -> Option<Taken> {
         let hash = entry.stable_hash();
         let GossipEntry { member, key, sequence, value } = entry;
-        let keys = self.members.get(&member);
-        let old = keys.and_then(|keys| keys.get(&key));
-        if old.is_some_and(|old| (old.sequence, &old.value) >= (sequence, &value)) {
-            return Taken::Old;
+        // What is not taken is so because of something that is held: no member is left without.
+        let keys = self.members.entry(member).or_default();
+        if learned_from == Some(member) {
+            keys.word = keys.word.max(sequence);
         }
-        let relayed = learned_from.is_some_and(|from| from != member);
-        let most = if relayed { Self::MAX_KEYS } else { 2 * Self::MAX_KEYS };
-        if old.is_none() && keys.is_some_and(|keys| keys.len() >= most) {
-            return Taken::Full;
+        let old = keys.held.get(&key);
+        let grows = old.is_none() && !key.is_own_keys();
+        let first = if grows { keys.first_to_go() } else { None };
+        if old.is_some_and(|old| (old.sequence, &old.value) >= (sequence, &value))
+            || keys.disowns(&key, sequence)
+            || first.is_some_and(|first| first > (sequence, &key))
+        {
+            return None;
+        }
+        let mut gone: Vec<_> = first.map(|(_, key)| key.clone()).into_iter().collect();
+        if key.is_own_keys() {
+            keys.own = value.as_ref().and_then(|value| OwnKeys::read(sequence, value));
+            let disowned = keys.held.iter().filter(|(key, held)| keys.disowns(key, held.sequence));
+            gone.extend(disowned.map(|(key, _)| key.clone()));
         }
         self.newest = Revision(self.newest.0.saturating_add(1));
         self.digest = self.digest.plus(hash);
         self.log.insert(self.newest, (member, key.clone()));
         let held = Held { sequence, value, revision: self.newest, hash, learned_from };
-        let old = self.members.entry(member).or_default().insert(key, held);
-        if let Some(old) = &old {
-            self.digest = self.digest.minus(old.hash);
-            self.log.remove(&old.revision);
+        let old = keys.held.insert(key, held);
+        let dropped: Vec<_> = gone.into_iter().filter_map(|key| keys.held.remove_entry(&key)).collect();
+        for held in old.iter().chain(dropped.iter().map(|(_, held)| held)) {
+            self.digest = self.digest.minus(held.hash);
+            self.log.remove(&held.revision);
         }
-        Taken::New { replaced: old.is_some_and(|old| old.value.is_some()) }
+        Some(Taken { replaced: old.is_some_and(|old| old.value.is_some()), dropped: visible(dropped) })
     }
 
     /// Forgets a member; tells which values were visible, and none when there was nothing to forget.
     pub(super) fn purge(&mut self, member: MemberId) -> Option<Vec<(GossipKey, Sequence)>> {
-        let mut values = Vec::new();
-        for (key, held) in self.members.remove(&member)? {
+        let Keys { held, .. } = self.members.remove(&member)?;
+        for held in held.values() {
             self.digest = self.digest.minus(held.hash);
             self.log.remove(&held.revision);
-            if held.value.is_some() {
-                values.push((key, held.sequence));
-            }
         }
-        Some(values)
+        Some(visible(held))
     }
 
     /// What was taken after the acknowledged and not from the peer itself, within the bounds: the urgent ones first,
@@ -238,7 +311,7 @@ impl State {
 
     /// What `peer` told us it may have lost since.
     pub(super) fn forget_source(&mut self, peer: MemberId) {
-        for held in self.members.values_mut().flat_map(BTreeMap::values_mut) {
+        for held in self.members.values_mut().flat_map(|keys| keys.held.values_mut()) {
             if held.learned_from == Some(peer) {
                 held.learned_from = None;
             }
@@ -247,7 +320,7 @@ impl State {
 
     fn after(&self, revision: Revision) -> impl DoubleEndedIterator<Item = (Revision, Logged<'_>)> {
         self.log.range((Bound::Excluded(revision), Bound::Unbounded)).filter_map(|(&revision, (member, key))| {
-            let held = self.members.get(member)?.get(key)?; // always there, by the invariant
+            let held = self.members.get(member)?.held.get(key)?; // always there, by the invariant
             Some((revision, Logged { member: *member, key, held }))
         })
     }
@@ -263,8 +336,10 @@ impl State {
         let mut held_entries = 0;
         for (&member, keys) in &self.members {
             assert!(known(member), "only the state of members is held");
-            assert!(keys.len() <= 2 * Self::MAX_KEYS, "no member has more keys than it may");
-            for (key, held) in keys {
+            assert!(keys.listed().count() <= Self::MAX_KEYS, "no member has more keys than it may");
+            assert!(!keys.held.is_empty(), "nothing is remembered of whom nothing is held");
+            for (key, held) in &keys.held {
+                assert!(!keys.disowns(key, held.sequence), "nothing is held that its member has not written");
                 let entry = Logged { member, key, held }.entry();
                 assert_eq!(held.hash, entry.stable_hash(), "the hash is that of the entry");
                 assert_eq!(self.log.get(&held.revision), Some(&(member, entry.key)), "the log names each entry");
@@ -276,4 +351,9 @@ impl State {
         assert_eq!(self.digest, digest, "the digest is the sum over the entries");
         assert!(self.log.keys().next_back().is_none_or(|&last| last <= self.newest), "revisions only grow");
     }
+}
+
+/// Those that have a value.
+fn visible(held: impl IntoIterator<Item = (GossipKey, Held)>) -> Vec<(GossipKey, Sequence)> {
+    held.into_iter().filter(|(_, held)| held.value.is_some()).map(|(key, held)| (key, held.sequence)).collect()
 }

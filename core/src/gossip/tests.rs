@@ -36,6 +36,21 @@ fn entry(member: MemberId, key: &str, sequence: u64, value: impl Into<Option<&'s
     GossipEntry { member, key: key.into(), sequence: Sequence::new(sequence), value: value.into().map(text) }
 }
 
+/// What a member says its keys are.
+fn own_keys(member: MemberId, sequence: u64, keys: &[&str]) -> GossipEntry {
+    let keys = keys.iter().map(|key| (*key).to_string()).collect();
+    let value = Some(GossipValue::of(&cluster::GossipKeys { keys }));
+    GossipEntry { member, key: OWN_KEYS.into(), sequence: Sequence::new(sequence), value }
+}
+
+fn told(entry: GossipEntry) -> Event {
+    let GossipEntry { member, key, sequence, value } = entry;
+    value.map_or_else(
+        || Event::Removed { member, key: key.clone(), sequence },
+        |value| Event::Updated { member, key: key.clone(), value, sequence },
+    )
+}
+
 fn updated(member: MemberId, key: &str, sequence: u64, value: &str) -> Event {
     Event::Updated { member, key: key.into(), value: text(value), sequence: Sequence::new(sequence) }
 }

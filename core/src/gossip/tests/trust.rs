@@ -101,12 +101,69 @@ fn our_own_word_that_comes_back_late_is_no_claim() {
 }
 
 #[test]
-fn an_invented_value_of_ours_is_removed_everywhere() {
+fn keys_that_are_invented_for_us_are_answered_by_a_list_of_ours() {
     let mut node = Node::new(&[PEER]);
-    let events = node.learn(delta(PEER, 1, vec![entry(ME, "left", 7, "forged")]));
-    assert_eq!(events, [claim_refused(ME, "left", ClaimRefusal::Ours)]);
+    node.set("a", "mine");
+    node.set("b", "mine");
+    node.handle(Input::Remove { key: "b".into() });
+    let invented = vec![entry(ME, "left", 7, "forged"), entry(ME, "right", 9, "forged")];
+    let events = node.learn(delta(PEER, 1, invented.clone()));
+    let refused = |key| claim_refused(ME, key, ClaimRefusal::Ours);
+    assert_eq!(events, [refused("left"), refused("right"), told(own_keys(ME, 10, &["a"]))]);
     assert_eq!(node.texts("left"), []);
-    assert_eq!(node.round()[0].entries, [entry(ME, "left", 8, None)]);
+    assert_eq!(node.learn(delta(PEER, 2, invented)), [], "that is on its way to them");
+    assert_eq!(node.round()[0].entries, [entry(ME, "a", 1, "mine"), own_keys(ME, 10, &["a"])]);
+
+    node.set("c", "mine");
+    let forged = own_keys(ME, 20, &["left"]);
+    let events = node.learn(delta(PEER, 3, vec![forged]));
+    assert_eq!(
+        events,
+        [refused(OWN_KEYS), told(own_keys(ME, 21, &["a", "c"]))],
+        "nor does anybody else make such a list"
+    );
+}
+
+#[test]
+fn what_is_not_on_the_list_of_its_member_goes_and_does_not_come_back() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    let invented = [entry(THIRD, "left", 7, "forged"), entry(THIRD, "right", 9, None), entry(THIRD, "up", 30, "new")];
+    node.learn(delta(PEER, 1, invented.to_vec()));
+    node.learn(delta(THIRD, 1, vec![entry(THIRD, "a", 1, "1")]));
+    let list = own_keys(THIRD, 20, &["a"]);
+    let events = node.learn(delta(PEER, 2, vec![list.clone()]));
+    let gone = told(GossipEntry { value: None, ..invented[0].clone() });
+    assert_eq!(events, [gone, told(list.clone())]);
+    assert_eq!(node.learn(delta(PEER, 3, invented.to_vec())), []);
+    let held = [entry(THIRD, "a", 1, "1"), list, entry(THIRD, "up", 30, "new")];
+    assert_eq!(node.gossip.digest(), digest(&held), "what carries a greater number is newer than the list");
+}
+
+#[test]
+fn what_is_no_list_of_keys_changes_nothing() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    node.learn(delta(THIRD, 1, vec![entry(THIRD, "a", 1, "1")]));
+    let many: Vec<_> = (0..=Gossip::MAX_KEYS).map(|n| n.to_string()).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let none = [entry(THIRD, OWN_KEYS, 2, "1"), entry(THIRD, OWN_KEYS, 3, None), own_keys(THIRD, 4, &many)];
+    for none in none {
+        node.learn(delta(PEER, none.sequence.get(), vec![none]));
+        assert_eq!(node.texts("a").len(), 1);
+    }
+}
+
+/// Each step is believed of who has told nothing itself; all together are more than it would follow.
+#[test]
+fn no_peer_takes_a_member_further_than_it_follows() {
+    let mut node = Node::new(&[PEER, THIRD]);
+    node.learn(delta(THIRD, 1, vec![entry(THIRD, "a", 5, "1")]));
+    let believed = 5 + Sequence::MAX_JUMP;
+    node.learn(delta(PEER, 1, vec![entry(THIRD, "a", believed, "forged")]));
+    let further = Sequence::new(believed + 1);
+    let events = node.learn(delta(PEER, 2, vec![entry(THIRD, "a", further.get(), "forged")]));
+    assert_eq!(events, [claim_refused(THIRD, "a", ClaimRefusal::Jump { sequence: further })]);
+    node.learn(delta(THIRD, 2, vec![entry(THIRD, "a", believed + 1, "1")]));
+    assert_eq!(node.texts("a"), [(THIRD, "1".to_string())]);
 }
 
 #[test]
@@ -144,10 +201,11 @@ fn nobody_can_give_a_member_more_keys_than_it_may_have() {
     let invented = |member, count| (1..=count).map(|n| entry(member, &n.to_string(), n, "1")).collect();
     node.learn(delta(PEER, 1, invented(THIRD, 600)));
     assert_eq!(node.gossip.state.size().0, Gossip::MAX_KEYS);
+    assert_eq!((node.texts("344").len(), node.texts("345").len()), (0, 1), "those that were written last");
     node.learn(delta(PEER, 2, invented(PEER, 600)));
-    assert_eq!(node.gossip.state.size().0, 3 * Gossip::MAX_KEYS, "a member itself may say twice as many");
+    assert_eq!(node.gossip.state.size().0, 2 * Gossip::MAX_KEYS);
     node.learn(delta(PEER, 3, invented(ME, 600)));
-    assert_eq!(node.gossip.state.size().0, 4 * Gossip::MAX_KEYS);
+    assert_eq!(node.gossip.state.size().0, 2 * Gossip::MAX_KEYS + 1, "one list answers them all");
 }
 
 #[test]
@@ -155,8 +213,13 @@ fn the_keys_of_a_member_cannot_be_used_up_by_another() {
     let mut node = Node::new(&[PEER, THIRD]);
     let invented = |member| (1..=300).map(|n| entry(member, &format!("invented {n}"), n, "1")).collect();
     node.learn(delta(PEER, 1, invented(THIRD)));
-    let own: Vec<_> = (1_001..=1_256).map(|n| entry(THIRD, &n.to_string(), n, "1")).collect();
-    assert_eq!(node.learn(delta(THIRD, 1, own)).len(), Gossip::MAX_KEYS, "all of its own are taken");
+    let keys: Vec<_> = (1..=256).map(|n| n.to_string()).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let mut own: Vec<_> = (1..).zip(&keys).map(|(n, key)| entry(THIRD, key, n, "1")).collect();
+    own.push(own_keys(THIRD, 301, &keys));
+    node.learn(delta(THIRD, 1, own.clone()));
+    node.learn(delta(THIRD, 2, own.clone()));
+    assert_eq!(node.gossip.digest(), digest(&own), "at the latest when they are told once more");
 
     node.learn(delta(PEER, 2, invented(ME)));
     assert_eq!(node.set("invented 1", "mine").len(), 1, "a key that was invented before it was used is ours now");

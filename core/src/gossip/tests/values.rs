@@ -11,7 +11,7 @@ fn what_cannot_be_sent_is_not_written() {
             other => panic!("{other:?}"),
         };
     assert_eq!(refused("", text("1")), SetRefusal::KeyLength { bytes: 0 });
-    assert_eq!(refused(&"k".repeat(257), text("1")), SetRefusal::KeyLength { bytes: 257 });
+    assert_eq!(refused(&"k".repeat(251), text("1")), SetRefusal::KeyLength { bytes: 251 });
     let large = GossipValue { type_name: "t".into(), data: vec![0; GossipValue::MAX_BYTES].into() };
     assert_eq!(refused("k", large), SetRefusal::ValueTooLarge { bytes: GossipValue::MAX_BYTES + 1 });
     assert_eq!(node.gossip.digest(), StateDigest::default());
@@ -23,6 +23,24 @@ fn what_cannot_be_sent_is_not_written() {
     assert_eq!(node.set("one more", "1"), [Event::SetRefused { key: "one more".into(), reason }]);
     assert_eq!(node.set("0", "2").len(), 1, "what is there can still be changed");
     assert_eq!(reason.to_string(), "256 keys at most");
+}
+
+#[test]
+fn removed_keys_make_room_for_others() {
+    let mut node = Node::new(&[PEER]);
+    for n in 0..1_000 {
+        let key = n.to_string();
+        assert!(node.set(&key, "1").contains(&updated(ME, &key, node.gossip.sequence.get(), "1")), "key {key}");
+        node.handle(Input::Remove { key: key.as_str().into() });
+    }
+    node.set("last", "1");
+    assert!(node.gossip.state.size().0 <= 1 + Gossip::MAX_KEYS);
+    let mut longest = Node::new(&[PEER]);
+    for n in 0..Gossip::MAX_KEYS {
+        longest.set(&format!("{n:0>width$}", width = GossipKey::MAX_BYTES), "1");
+    }
+    let list = longest.gossip.state.own_keys(ME);
+    assert!(list.len() <= GossipValue::MAX_BYTES, "{} bytes", list.len());
 }
 
 // proves MG-2.4
