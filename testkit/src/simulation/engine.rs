@@ -191,6 +191,8 @@ pub struct Simulation {
     requests: u64,
     faults: Vec<Fault>,
     pub(crate) has_lied: bool,
+    /// Or of their values.
+    has_forged_values: bool,
     /// Something has gone wrong beyond which nobody promises P2.
     excused: bool,
     disturbed_until: Timestamp,
@@ -226,6 +228,7 @@ impl Simulation {
             requests: 0,
             faults: Vec::new(),
             has_lied: false,
+            has_forged_values: false,
             excused: false,
             disturbed_until: Timestamp::ZERO,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed ^ NODES),

@@ -64,11 +64,13 @@ pub enum Lie {
     Invented,
     /// "Those who were dead are forgotten."
     Forgotten,
+    /// "They have written this": other values than they have, and keys that they have not, others to each member.
+    Written,
 }
 
 impl Lie {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Left,
         Self::Newest,
         Self::Suspect,
@@ -77,7 +79,14 @@ impl Lie {
         Self::Heavy,
         Self::Invented,
         Self::Forgotten,
+        Self::Written,
     ];
+
+    /// Whether it is told in the membership, and not in what members share.
+    #[must_use]
+    pub const fn is_of_members(self) -> bool {
+        !matches!(self, Self::Written)
+    }
 }
 
 impl Fault {

@@ -2,7 +2,7 @@
 //!
 //! | rule | what | looked at |
 //! | --- | --- | --- |
-//! | M1 | what an observer knows of a member never becomes older, but where somebody lies by more than is believed of others | after every step, `Checks::states` |
+//! | M1 | what an observer knows of a member never becomes older, but where somebody lies of the dead, or by as much as is believed of others | after every step, `Checks::states` |
 //! | M2 | nobody knows a member that has never been, but who was told of it when it was let in; nor, where nobody lies, a version that the member has not written | after every step, `Checks::states` |
 //! | M3 | while all is as well as for M4: nobody is the first to hold a member that it knew for dead because others say so, nor stops because one of several others says so | at every burial and eviction, `Checks::accuracy` |
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
@@ -175,7 +175,8 @@ impl Checker {
             let subject = simulation.process_of(belief.member);
             let condemned = subject.is_some_and(|subject| self.condemned.contains_key(&(observer, subject)));
             let ahead = |known: &&Belief| known.incarnation.get().saturating_sub(belief.incarnation.get());
-            let known = known.filter(|known| !simulation.has_lied || ahead(known) <= 1 << 10);
+            let are_dead = |known: &Belief| known.status == MemberStatus::Dead && belief.status == MemberStatus::Dead;
+            let known = known.filter(|known| !simulation.has_lied || (ahead(known) < 1 << 10 && !are_dead(known)));
             if let Some(known) = known.filter(|known| is_older(belief, known, condemned)) {
                 self.broken(now, "M1", || format!("{}: {known:?} became {belief:?}", simulation.name(observer)));
             }

@@ -62,6 +62,8 @@ pub enum Bug {
     TellsWhatItWasTold,
     /// Says of the values of those whom it tells them that they are others, and believes that of its own.
     AdoptsClaimsAboutItself,
+    /// Does not contradict when keys are invented for it.
+    NeverDisowns,
     /// Says of who died that it has left, too.
     SaysTwiceWhoWent,
     /// Says of who died that it has left.
@@ -72,7 +74,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NeverRefutes,
         Self::OutlivesEviction,
         Self::NeverProbes,
@@ -93,6 +95,7 @@ impl Bug {
         Self::ForgetsTheLiving,
         Self::WritesValuesOfOthers,
         Self::AdoptsClaimsAboutItself,
+        Self::NeverDisowns,
         Self::SaysTwiceWhoWent,
         Self::TakesTheDeadForLeft,
         Self::MissesDisagreement,
@@ -103,7 +106,11 @@ impl Bug {
     pub const fn needs_liar(self) -> bool {
         matches!(
             self,
-            Self::BelievesHearsay | Self::StopsAtOneVoice | Self::BelievesInGhosts | Self::TellsWhatItWasTold
+            Self::BelievesHearsay
+                | Self::StopsAtOneVoice
+                | Self::BelievesInGhosts
+                | Self::TellsWhatItWasTold
+                | Self::NeverDisowns
         )
     }
 }
@@ -256,6 +263,7 @@ impl Node {
                     Lie::Ahead => version(member, written + (1 << 10), victim.stage()),
                     Lie::Heavy => version(Member { weight: NonZeroU32::MAX, ..member }, written, victim.stage()),
                     Lie::Invented => ghost(&mut self.rng),
+                    Lie::Written => return true, // told by what is shared
                     Lie::Forgotten => victim.claimed(Verdict::Removed, me),
                 };
                 said.push(forged.into());

@@ -28,7 +28,7 @@ impl Planted {
     pub const LIMIT: u64 = 1000;
 
     /// All that are planted.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::new(Bug::NeverRefutes, "M4", 32),
         Self::new(Bug::OutlivesEviction, "M7", 145),
         Self::new(Bug::NeverProbes, "M5", 0),
@@ -49,6 +49,7 @@ impl Planted {
         Self::new(Bug::ForgetsTheLiving, "G2", 0),
         Self::new(Bug::WritesValuesOfOthers, "G1", 0),
         Self::new(Bug::AdoptsClaimsAboutItself, "G1", 0),
+        Self::new(Bug::NeverDisowns, "G3", 0),
         Self::new(Bug::SaysTwiceWhoWent, "G4", 0),
         Self::new(Bug::TakesTheDeadForLeft, "G4", 0),
         Self::new(Bug::MissesDisagreement, "G5", 0),

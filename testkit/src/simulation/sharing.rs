@@ -5,15 +5,17 @@ use std::time::Duration;
 use gristmill_core::consensus::Check;
 use gristmill_core::gossip::{
     self, Delta, DeltaAck, DeltaId, Effect, Event, Gossip, GossipEntry, GossipKey, GossipValue, HEARTBEAT, Input,
-    RoundEpoch, TOPOLOGY,
+    RoundEpoch, Sequence, TOPOLOGY,
 };
 use gristmill_core::topology::{self, Aggregator, Roster, Topology, TopologyUpdated, WindowEpoch};
 use gristmill_core::{Outbox, Timestamp, alarm, membership};
 use gristmill_messages::cluster;
 use gristmill_messages::{MemberId, TopologyHash};
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::fault::Lie;
 use super::history::ProcessId;
 use super::node::Bug;
 
@@ -65,6 +67,9 @@ pub(crate) struct Sharing {
     bug: Option<Bug>,
     /// What the defect remembers.
     known: Vec<MemberId>,
+    lie: Option<Lie>,
+    /// The greatest number in a lie.
+    forged: u64,
     rng: Xoshiro256PlusPlus,
     written: u64,
 }
@@ -86,6 +91,8 @@ impl Sharing {
             checks: [TOPOLOGY, KEYS[1]].map(|key| (key, Check::new([key.into()]))),
             bug,
             known: Vec::new(),
+            lie: None,
+            forged: 0,
             rng,
             written: 0,
         }
@@ -102,6 +109,10 @@ impl Sharing {
     /// The checks that run, with their keys.
     pub(crate) const fn checks(&self) -> &[(&'static str, Check); 2] {
         &self.checks
+    }
+
+    pub(super) const fn set_lie(&mut self, lie: Option<Lie>) {
+        self.lie = lie;
     }
 
     /// How long after now this process writes next.
@@ -181,11 +192,30 @@ impl Sharing {
             }),
             _ => {}
         }
+        if self.lie == Some(Lie::Written) {
+            self.forge(out);
+        }
         let events: Vec<_> = out.drain_events().collect();
         if told || !events.is_empty() {
             self.look();
         }
         events
+    }
+
+    /// Each delta says of one other that it has written a key of its own anew, and many that it has not.
+    fn forge(&mut self, out: &mut Outbox<Effect, Event>) {
+        let others: Vec<_> = self.topology().members().iter().map(|member| member.id).collect();
+        let (me, rng, forged) = (self.me, &mut self.rng, &mut self.forged);
+        retold(out, |_, delta| {
+            let Some(&member) = others.choose(rng).filter(|member| **member != me) else { return };
+            let invented = (0..100).map(|_| format!("invented {}", rng.random_range(0..1_000_000)));
+            let keys: Vec<_> = invented.chain(ALL_KEYS.map(str::to_owned)).collect();
+            for key in keys {
+                *forged += rng.random_range(1..100);
+                let (key, sequence) = (key.as_str().into(), Sequence::new(*forged));
+                delta.entries.push(GossipEntry { member, key, sequence, value: Some(text("forged")) });
+            }
+        });
     }
 
     /// What a defect makes of an input.
@@ -201,6 +231,10 @@ impl Sharing {
                     let claim = value.map_or(Input::Remove { key: key.clone() }, |value| Input::Set { key, value });
                     self.gossip.handle(now, claim, out);
                 }
+            }
+            (Some(Bug::NeverDisowns), Input::Requested { delta, .. }) => {
+                let is_written = |entry: &GossipEntry| ALL_KEYS.contains(&entry.key.as_str());
+                delta.entries.retain(|entry| entry.member != self.me || is_written(entry));
             }
             (Some(Bug::KeepsValuesOfTheGone), Input::MembersChanged { members }) => {
                 self.known.extend_from_slice(members);
@@ -228,7 +262,7 @@ impl Sharing {
 }
 
 /// Gives each delta that is about to be sent to `change`.
-fn retold(out: &mut Outbox<Effect, Event>, change: impl Fn(MemberId, &mut Delta)) {
+fn retold(out: &mut Outbox<Effect, Event>, mut change: impl FnMut(MemberId, &mut Delta)) {
     let effects: Vec<_> = out.drain_effects().collect();
     for mut effect in effects {
         if let Effect::Send { to, delta } = &mut effect {

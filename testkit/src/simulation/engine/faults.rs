@@ -53,10 +53,12 @@ impl Simulation {
             Fault::Bad(host, percent) => self.network.set_bad(*host, *percent),
             Fault::Lie(host, lie, _) => {
                 self.has_lied = true;
-                if let Some(process) = self.hosts[host.index()].process
-                    && let Some(node) = &mut self.processes[process.index()].node
-                {
-                    node.set_lie(begins.then_some(*lie));
+                self.has_forged_values |= !lie.is_of_members();
+                if let Some(process) = self.hosts[host.index()].process {
+                    let process = &mut self.processes[process.index()];
+                    let lie = begins.then_some(*lie);
+                    process.node.iter_mut().for_each(|node| node.set_lie(lie));
+                    process.sharing.iter_mut().for_each(|sharing| sharing.set_lie(lie));
                 }
             }
         }

@@ -140,7 +140,8 @@ impl Simulation {
         let writes = matches!(input, Input::Set { .. } | Input::Remove { .. } | Input::Refresh { .. });
         let mut out = Outbox::new();
         let events = sharing.handle(local, input, &mut out);
-        let step = Step { at: self.now, observer: id, me, stops, told, writes };
+        let forged = self.has_forged_values;
+        let step = Step { at: self.now, observer: id, me, stops, told, writes, forged };
         self.checker.shared(step, &events, sharing);
         let digest = sharing.gossip().digest().get();
         self.mix(digest ^ u64::from(id.0));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_core::Timestamp;
-use gristmill_core::gossip::{Event, GossipValue, Sequence, TOPOLOGY};
+use gristmill_core::gossip::{Event, GossipKey, GossipValue, OWN_KEYS, Sequence, TOPOLOGY};
 use gristmill_core::topology::{Topology, TopologyUpdated};
 use gristmill_messages::MemberId;
 
@@ -32,6 +32,8 @@ pub(crate) struct Step {
     pub(crate) told: bool,
     /// It was told to write.
     pub(crate) writes: bool,
+    /// Somebody has forged values: until the members have contradicted, anything may be held.
+    pub(crate) forged: bool,
 }
 
 /// What was written, and what each observer was told.
@@ -48,6 +50,8 @@ pub(super) struct Ledger {
 struct Seen {
     /// Under each of the keys.
     values: [BTreeMap<MemberId, Version>; ALL_KEYS.len()],
+    /// Under others, which nobody writes.
+    invented: BTreeSet<(MemberId, GossipKey)>,
     topology: Topology,
 }
 
@@ -72,12 +76,25 @@ impl Ledger {
                         return Err(("G2", format!("forgets {member}, which is there")));
                     }
                     going.remove(member);
-                    self.seen(step.observer).values.iter_mut().for_each(|values| drop(values.remove(member)));
+                    let seen = self.seen(step.observer);
+                    seen.values.iter_mut().for_each(|values| drop(values.remove(member)));
+                    seen.invented.retain(|(of, _)| of != member);
                     continue;
                 }
                 Event::Refused { .. } | Event::ClaimRefused { .. } | Event::SetRefused { .. } => continue,
             };
+            if key.as_str() == OWN_KEYS {
+                continue;
+            }
             let Some(place) = ALL_KEYS.iter().position(|one| *one == key.as_str()) else {
+                let invented = &mut self.seen(step.observer).invented;
+                match version.1 {
+                    Some(_) => invented.insert((member, key.clone())),
+                    None => invented.remove(&(member, key.clone())),
+                };
+                if step.forged {
+                    continue;
+                }
                 return Err(("G1", format!("holds {key} of {member}, which nobody writes")));
             };
             if member == me {
@@ -90,13 +107,18 @@ impl Ledger {
             }
             let known = self.seen(step.observer).values[place].get(&member);
             if version.1.is_none() && known.is_some_and(|(sequence, value)| *sequence == version.0 && value.is_some()) {
-                going.insert(member);
+                if step.forged {
+                    self.seen(step.observer).values[place].remove(&member);
+                } else {
+                    going.insert(member);
+                }
                 continue;
             }
-            if let Some(known) = known.filter(|(sequence, _)| version.0 <= *sequence) {
+            if let Some(known) = known.filter(|(sequence, _)| version.0 <= *sequence && !step.forged) {
                 return Err(("G2", format!("held {known:?} of {member} {key}, and takes {version:?}")));
             }
-            if !self.written[place].get(&member).is_some_and(|written| written.contains(&version)) {
+            let is_written = self.written[place].get(&member).is_some_and(|written| written.contains(&version));
+            if !is_written && !step.forged {
                 return Err(("G1", format!("holds {version:?} of {member} {key}, which that has not written")));
             }
             self.seen(step.observer).values[place].insert(member, version);
@@ -143,6 +165,7 @@ impl Checker {
         let heard = self.ledger.hear(&step, events, sharing.topology());
         if step.stops {
             self.ledger.seen(step.observer).values = Default::default();
+            self.ledger.seen(step.observer).invented.clear();
         }
         self.ledger.looks += 1;
         let chosen = !events.is_empty() || step.told || self.ledger.looks.is_multiple_of(8);
@@ -202,6 +225,9 @@ impl Checker {
         // A removal is not told to whom never saw what was removed.
         let visible = |version: &&Version| version.1.is_some();
         let seen = self.ledger.seen.get(observer.index());
+        if let Some((member, key)) = seen.and_then(|seen| seen.invented.first()) {
+            return Err(format!("holds {key} of {member}, which nobody writes"));
+        }
         for (place, key) in ALL_KEYS.into_iter().enumerate() {
             for member in members {
                 let newest = self.ledger.written[place].get(member).and_then(|written| written.last());
