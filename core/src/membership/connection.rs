@@ -42,7 +42,7 @@ impl Membership {
         self.weigh_refusals(now, member, out);
         let decided = self.table.get(member).is_none_or(|record| record.is_terminal());
         if !decided && !self.detector.is_asking(member) {
-            let sequence = self.detector.start(now, member);
+            let sequence = self.begin_probe(now, member);
             self.ask_others(sequence, member, true, out);
             if self.detector.is_asking(member) {
                 let end = now + self.health.scale(self.config.probe_interval);

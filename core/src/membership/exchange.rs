@@ -157,7 +157,7 @@ impl Membership {
             {
                 continue;
             }
-            let sequence = self.detector.start(now, member);
+            let sequence = self.begin_probe(now, member);
             self.ask_others(sequence, member, false, out);
             if self.detector.is_asking(member) {
                 self.agenda.schedule(Task::ProbeEnd(sequence), now + self.config.probe_interval);

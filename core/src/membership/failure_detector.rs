@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use gristmill_messages::MemberId;
+use gristmill_messages::{Incarnation, MemberId};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -34,6 +34,8 @@ impl ProbeSequence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Probe {
     pub(super) member: MemberId,
+    /// Which version of it was known when the probe began.
+    pub(super) version: Incarnation,
     pub(super) started: Timestamp,
     /// Whether others were asked to try.
     pub(super) indirect: bool,
@@ -173,9 +175,9 @@ impl FailureDetector {
     }
 
     /// Starts a probe of this member.
-    pub(super) fn start(&mut self, now: Timestamp, member: MemberId) -> ProbeSequence {
+    pub(super) fn start(&mut self, now: Timestamp, member: MemberId, version: Incarnation) -> ProbeSequence {
         let sequence = self.sequence();
-        self.probes.insert(sequence, Probe { member, started: now, indirect: false, silent: Vec::new() });
+        self.probes.insert(sequence, Probe { member, version, started: now, indirect: false, silent: Vec::new() });
         sequence
     }
 
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn only_the_probed_member_answers_its_probe_and_only_once() {
         let mut detector = FailureDetector::default();
-        let sequence = detector.start(Timestamp::ZERO, id(7));
+        let sequence = detector.start(Timestamp::ZERO, id(7), Incarnation::default());
         assert_eq!(detector.answered(sequence, id(8)), None);
         assert!(detector.answered(sequence, id(7)).is_some());
         assert_eq!(detector.answered(sequence, id(7)), None);
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn only_who_was_asked_reports_and_only_once() {
         let mut detector = FailureDetector::default();
-        let sequence = detector.start(Timestamp::ZERO, id(7));
+        let sequence = detector.start(Timestamp::ZERO, id(7), Incarnation::default());
         detector.asked(sequence, &[id(1), id(2)]);
         assert!(!detector.reported(sequence, id(7), id(3)));
         assert!(!detector.reported(sequence, id(8), id(1)));

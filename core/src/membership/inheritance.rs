@@ -98,7 +98,7 @@ impl Membership {
         }
     }
 
-    /// A member has shown that it holds the same of all members for whom `same` holds.
+    /// A member has shown a digest equal to ours of all members for whom `same` holds. Of those removed it says nothing.
     pub(super) fn vouch_for_equal(
         &mut self,
         now: Timestamp,
@@ -107,7 +107,8 @@ impl Membership {
         out: &mut Outbox,
     ) {
         let equal = self.inheritance.members().filter(|member| same(*member));
-        let equal: Vec<_> = equal.filter_map(|member| self.table.get(member).cloned()).collect();
+        let equal = equal.filter_map(|member| self.table.get(member).cloned());
+        let equal: Vec<_> = equal.filter(|record| record.status() != MemberStatus::Removed).collect();
         for record in equal {
             self.vouch(now, from, &record, out);
         }

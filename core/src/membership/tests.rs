@@ -254,6 +254,19 @@ fn an_unanswered_probe_makes_suspect_and_an_expired_suspicion_dead() {
     assert_eq!(node.membership.dead(), [member(B)]);
 }
 
+// A node that distrusts itself waits long; what did not answer when it began is another member by then.
+#[test]
+fn a_probe_that_fails_says_nothing_of_a_later_version() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    node.membership.detector.hasten(B);
+    node.run_to(1000);
+    node.gossip(1100, C, vec![suspect(B, 1, C)]);
+    node.gossip(1200, B, vec![record(B, 2, Stage::Up)]);
+    node.membership.agenda.cancel(Task::Probe);
+    node.run_to(2900);
+    assert_eq!(node.status(B), Some(MemberStatus::Up));
+}
+
 #[test]
 fn an_answered_probe_suspects_nobody() {
     let mut node = Node::knowing(&[record(B, 1, Stage::Up)]);

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use gristmill_messages::MemberId;
+use gristmill_messages::{Incarnation, MemberId};
 use rand::RngExt;
 
 use super::failure_detector::{FailureDetector, Probe, Relay};
@@ -54,10 +54,18 @@ impl Membership {
     }
 
     fn start_probe(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
-        let sequence = self.detector.start(now, member);
+        let sequence = self.begin_probe(now, member);
         self.stats.probes += 1;
         self.agenda.schedule(Task::ProbeTimeout(sequence), now + self.health.scale(self.config.probe_timeout));
         self.ping(member, sequence, out);
+    }
+
+    pub(super) fn begin_probe(&mut self, now: Timestamp, member: MemberId) -> ProbeSequence {
+        self.detector.start(now, member, self.version(member))
+    }
+
+    fn version(&self, member: MemberId) -> Incarnation {
+        self.table.get(member).map_or(Incarnation::default(), |record| record.incarnation())
     }
 
     /// The member has not answered: perhaps it answers others.
@@ -84,6 +92,10 @@ impl Membership {
     /// Nobody has reached the member.
     pub(super) fn probe_failed(&mut self, now: Timestamp, sequence: ProbeSequence, out: &mut Outbox) {
         if let Some(probe) = self.detector.ended(sequence) {
+            // It has heard others since, and refuted: the next probe says more than the end of a long wait.
+            if self.version(probe.member) > probe.version {
+                return;
+            }
             self.stats.failed += 1;
             // Who was asked and says nothing makes it likelier that this node does not hear, unless it is suspected
             // too.

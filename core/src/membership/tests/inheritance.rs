@@ -217,6 +217,21 @@ fn a_newcomer_is_no_voice_for_the_death_of_whom_it_has_never_known() {
     assert!(node.tells_of(1060, C));
 }
 
+// Two who have been told of the same ghost would be two voices for its end.
+#[test]
+fn an_equal_digest_says_nothing_of_whom_it_does_not_count() {
+    let mut node = newcomer(&[up(D), dead(GHOST, B)]);
+    node.membership.agenda.schedule(Task::Expire(GHOST), at(20));
+    node.fire(at(20));
+    assert_eq!(node.status(GHOST), Some(MemberStatus::Removed));
+    let digest = node.membership.digest();
+    for (now, by) in [(30, B), (40, D)] {
+        node.receive(now, by, Message::Gossip { updates: vec![], digest });
+        assert!(!node.mentions(GHOST));
+    }
+    assert!(!node.tells_of(50, GHOST));
+}
+
 #[test]
 fn a_newcomer_gives_up_such_a_death_when_another_denies_it_or_the_dead_one_speaks() {
     let mut node = told_that_c_is_dead();
