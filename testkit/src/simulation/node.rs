@@ -24,7 +24,7 @@ pub(crate) type Carried = Arc<Record>;
 pub enum Bug {
     /// Does not hear what is suspected of itself.
     NeverRefutes,
-    /// Does not hear that it was declared dead, and serves on.
+    /// Hears neither that it was declared dead nor that it is accused, and serves on.
     OutlivesEviction,
     /// Sends no pings once the cluster stands.
     NeverProbes,
@@ -293,7 +293,7 @@ impl Defect {
             Bug::NeverRefutes => {
                 said.retain(|record| record.id() != me || record.status() != MemberStatus::Suspect);
             }
-            Bug::OutlivesEviction => said.retain(|record| record.id() != me || !record.is_terminal()),
+            Bug::OutlivesEviction => said.retain(|record| record.id() != me || record.claim().is_none()),
             _ => {}
         }
     }

@@ -30,7 +30,7 @@ impl Planted {
     /// All that are planted.
     pub const ALL: [Self; 23] = [
         Self::new(Bug::NeverRefutes, "M4", 32),
-        Self::new(Bug::OutlivesEviction, "M7", 145),
+        Self::new(Bug::OutlivesEviction, "M7", 6),
         Self::new(Bug::NeverProbes, "M5", 0),
         Self::new(Bug::KillsWithoutSuspicion, "M4", 63),
         Self::new(Bug::NeverCompares, "M5", 493),
