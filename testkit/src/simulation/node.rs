@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_core::membership::{Config, Event, Input, JoinAnswer, Membership, Message, Record, Stage, Verdict};
+use gristmill_core::membership::{
+    Config, Event, Input, JoinAnswer, Membership, Message, Record, Stage, TableDigest, Verdict,
+};
 use gristmill_core::{Member, MemberStatus, Outbox, Timestamp};
 use gristmill_messages::{Incarnation, MemberId};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -24,13 +26,13 @@ pub(crate) type Carried = Arc<Record>;
 pub enum Bug {
     /// Does not hear what is suspected of itself.
     NeverRefutes,
-    /// Does not hear that it was declared dead, and serves on.
+    /// Hears neither that it was declared dead nor that it is accused, and serves on.
     OutlivesEviction,
     /// Sends no pings once the cluster stands.
     NeverProbes,
     /// Declares dead whom it should suspect.
     KillsWithoutSuspicion,
-    /// Never compares tables in full.
+    /// Takes the digest of every other table for that of its own, and compares none.
     NeverCompares,
     /// Passes on, in what it says, the dead as if they lived.
     Resurrects,
@@ -225,7 +227,7 @@ impl Node {
 
     pub(crate) fn handle(&mut self, now: Timestamp, mut input: Input, out: &mut Out) {
         if let Some(defect) = &mut self.defect {
-            defect.mishear(self.machine.me().id(), &mut input);
+            defect.mishear(&self.machine, &mut input);
         }
         let is_answer = matches!(input, Input::JoinAnswered { .. });
         let tells = is_answer && self.defect.as_ref().is_some_and(|defect| defect.bug == Bug::TellsWhatItWasTold);
@@ -294,14 +296,20 @@ fn welcome(out: &mut Out, of: &Carried) {
 }
 
 impl Defect {
-    fn mishear(&self, me: MemberId, input: &mut Input) {
+    fn mishear(&self, machine: &Membership, input: &mut Input) {
         let Input::Received { message, .. } = input else { return };
+        if self.bug == Bug::NeverCompares
+            && let Some(digest) = digest_mut(message)
+        {
+            *digest = machine.digest();
+        }
+        let me = machine.me().id();
         let Some(said) = said_mut(message) else { return };
         match self.bug {
             Bug::NeverRefutes => {
                 said.retain(|record| record.id() != me || record.status() != MemberStatus::Suspect);
             }
-            Bug::OutlivesEviction => said.retain(|record| record.id() != me || !record.is_terminal()),
+            Bug::OutlivesEviction => said.retain(|record| record.id() != me || record.claim().is_none()),
             _ => {}
         }
     }
@@ -423,6 +431,18 @@ fn said_mut(message: &mut Message) -> Option<&mut Vec<Carried>> {
         | Message::Gossip { updates, .. }
         | Message::Compare { updates, .. } => Some(updates),
         Message::Sync { records, .. } => Some(records),
+    }
+}
+
+/// What a message says of the table of who sends it, unless it is the table itself.
+const fn digest_mut(message: &mut Message) -> Option<&mut TableDigest> {
+    match message {
+        Message::Ping { digest, .. }
+        | Message::PingAck { digest, .. }
+        | Message::PingRequest { digest, .. }
+        | Message::PingReport { digest, .. }
+        | Message::Gossip { digest, .. } => Some(digest),
+        Message::Compare { .. } | Message::Sync { .. } => None,
     }
 }
 
