@@ -16,7 +16,7 @@ pub(super) struct Peer {
     pub(super) answered_at: Timestamp,
     /// Its host says that its process has ended.
     pub(super) refused: bool,
-    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
+    /// Another member has reached it within the last probe interval.
     pub(super) vouched: bool,
     pub(super) vouched_at: Timestamp,
     pub(super) known_since: Timestamp,

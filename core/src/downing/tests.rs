@@ -326,6 +326,21 @@ fn who_is_told_that_it_is_suspected_finds_out_that_it_has_lost() {
     }
 }
 
+// A mute node hears the others suspect each other, and refute that.
+#[test]
+fn refutations_that_a_node_hears_keep_it_serving_no_longer_than_silence_allows() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    // Asked for the third time at 11 s.
+    for now in (10_000..13_000).step_by(500) {
+        machine.observe(now, 5, &[2, 3, 4, 5].map(|member| (member, Standing::Suspect)));
+        machine.observe(now + 100, 5, &[]);
+    }
+    machine.observe(12_999, 5, &[]);
+    assert!(!machine.downing.is_fenced());
+    machine.fire(13_000);
+    assert!(machine.downing.is_fenced());
+}
+
 #[test]
 fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     let mut machine = Machine::settled(Config::default(), 4);
