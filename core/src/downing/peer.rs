@@ -20,6 +20,10 @@ pub(super) struct Peer {
     pub(super) vouched: bool,
     pub(super) vouched_at: Timestamp,
     pub(super) known_since: Timestamp,
+    /// Since when it has been unreachable.
+    pub(super) lost_since: Option<Timestamp>,
+    /// When it was unreachable last, if it is no longer.
+    pub(super) lost_until: Option<Timestamp>,
     /// When others were asked last.
     pub(super) checked_at: Option<Timestamp>,
 }
