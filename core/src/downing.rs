@@ -24,12 +24,13 @@
 //!   ├───────────────┬─────────────┬────────────────┐
 //!   │ quiet, or one │ three polls │  stable_after  │ fenced                                           loser
 //! ```
-//! While there is a suspected or dead member, or this node is accused itself, or nobody has answered for two probe
-//! intervals and a timeout, a node asks all members in turn, `poll_limit` in each probe timeout, whether they hear it
-//! ([`Effect::Poll`]). Three unanswered questions make a member *silent*. The answer proves both directions, so a deaf
-//! and a mute node see the same. A refutation proves one direction only: a member that refutes is suspect no more, but
-//! as silent as before, until it answers or another member reports that it has reached it. These questions run on this
-//! machine's clock: Lifeguard slows the probes of a node whose probes fail, but not this.
+//! While there is a suspected or dead member, or this node is accused itself, and for a release's wait after either, or
+//! when nobody has answered for two probe intervals and a timeout, a node asks all members in turn, `poll_limit` in
+//! each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered questions make a member *silent*. The
+//! answer proves both directions, so a deaf and a mute node see the same. A refutation proves one direction only: a
+//! member that refutes is suspect no more, but as silent as before, until it answers or another member reports that it
+//! has reached it. These questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail,
+//! but not this.
 //!
 //! A suspect counts as *unreachable* at once, but no longer when it answers, until it has left three questions in a row
 //! unanswered; one that is suspected again within a probe interval of an answer counts as having answered. So nobody

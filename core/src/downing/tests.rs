@@ -341,6 +341,21 @@ fn refutations_that_a_node_hears_keep_it_serving_no_longer_than_silence_allows()
     assert!(machine.downing.is_fenced());
 }
 
+// One still answers it, so that it is not quiet, and its probes are slow from the first trouble.
+#[test]
+fn who_has_just_had_others_back_finds_out_that_it_loses_them_again() {
+    for troubled in [false, true] {
+        let mut machine = Machine::settled(Config::default(), 5);
+        if troubled {
+            machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+        }
+        machine.observe(10_100, 5, &[]);
+        machine.answer(10_100, 5, &[]);
+        machine.run(10_500, 16_500, 5, &[3, 4, 5]);
+        assert_eq!(machine.downing.is_fenced(), troubled);
+    }
+}
+
 #[test]
 fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     let mut machine = Machine::settled(Config::default(), 4);
