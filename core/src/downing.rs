@@ -24,27 +24,36 @@
 //!   ├───────────────┬─────────────┬────────────────┐
 //!   │ quiet, or one │ three polls │  stable_after  │ fenced                                           loser
 //! ```
-//! While there is a suspected or dead member, or this node is accused itself, or nobody has answered for two probe
-//! intervals and a timeout, a node asks all members in turn, `poll_limit` in each probe timeout, whether they hear it
-//! ([`Effect::Poll`]). Three unanswered questions make a member *silent*. The answer proves both directions, so a deaf
-//! and a mute node see the same. These questions run on this machine's clock: Lifeguard slows the probes of a node
-//! whose probes fail, but not this.
+//! While there is a suspected or dead member, or this node is accused itself, and for a release's wait after either, or
+//! when nobody has answered for two probe intervals and a timeout, a node asks all members in turn, `poll_limit` in
+//! each probe timeout, whether they hear it ([`Effect::Poll`]). Three unanswered questions make a member *silent*. The
+//! answer proves both directions, so a deaf and a mute node see the same. A refutation proves one direction only: a
+//! member that refutes is suspect no more, but as silent as before, until it answers or another member reports that it
+//! has reached it. These questions run on this machine's clock: Lifeguard slows the probes of a node whose probes fail,
+//! but not this.
 //!
 //! A suspect counts as *unreachable* at once, but no longer when it answers, until it has left three questions in a row
 //! unanswered; one that is suspected again within a probe interval of an answer counts as having answered. So nobody
 //! moves a side by accusing members that live, where all are asked within a probe interval: up to 129 with the default
 //! timing. In larger clusters an accused member counts until its turn comes.
 //!
-//! A winner waits from the last new suspect on. So that this is soon after the first, it has silent members checked by
-//! others ([`Effect::Check`]) and suspected if nobody reaches them, instead of waiting for its own probes, which have
-//! become slow: after the first suspicion three rounds of polls and one probe interval. This makes no release earlier
-//! than the table says: no member is checked before somebody is suspected or silent, and every new suspect still starts
-//! the time again.
+//! A winner waits for each of the losers from the moment on at which it became unreachable, whoever else comes and goes
+//! meanwhile. So that this is soon after the first, it has silent members checked by others ([`Effect::Check`]) and
+//! suspected if nobody reaches them, instead of waiting for its own probes, which have become slow: after the first
+//! suspicion three rounds of polls and one probe interval, which is the margin. Those who are found out within it are
+//! released together, by one decision, when the last of them has waited. This makes no release earlier than the table
+//! says: no member is checked before somebody is suspected or silent.
+//!
+//! Where one cut follows another the sides change. A member that is unreachable may have been together with others that
+//! were so at the same time, and not have noticed yet that one of them went back. So nobody is released unless this
+//! side goes on even without all who are silent now or were unreachable within the last wait. Members that are
+//! suspected and refute, as some always are in a large cluster that loses messages, therefore delay the release of a
+//! dead one only where this side does not win without them.
 //!
 //! | | loser fences | winner releases |
 //! | --- | --- | --- |
 //! | evidence | unreachable or silent | unreachable: dead, or suspected without an answer |
-//! | for | `stable_after` | suspicion + `stable_after` + margin, without a change |
+//! | for | `stable_after` | suspicion + `stable_after` + margin, without a break |
 //! | worst case after the cut, T = 1 s, t = 0.5 s, n <= 10 | 2T + t quiet, t to the first poll, 3t polls, 2T = 6.5 s | not before 4T + 2T + 2.5 s = 8.5 s |
 //! | the same, n = 100 | 2T + t, t, 6t, 4T = 10 s | not before 6.6T + 4T + 5 s = 15.6 s |
 //! | the same, n = 1,000 | 2T + t, t, 48t, 6T = 33 s | not before 9.2T + 6T + 27 s = 42.2 s |
@@ -171,7 +180,8 @@ pub enum Effect {
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A side was chosen. With [`Side::This`] the unreachable are released, else this node is fenced.
+    /// A side was chosen. With [`Side::This`] those who have been unreachable for long enough are released, else this
+    /// node is fenced.
     Decided(DowningDecision),
 }
 
@@ -189,8 +199,6 @@ pub struct Downing {
     /// When this node first saw who is there.
     born: Option<Timestamp>,
     unreachable: BTreeSet<MemberId>,
-    /// The last change among the unreachable.
-    changed_at: Timestamp,
     /// Since when there have been any.
     since: Option<Timestamp>,
     losing_since: Option<Timestamp>,
@@ -226,7 +234,6 @@ impl Downing {
             latest: BTreeSet::new(),
             born: None,
             unreachable: BTreeSet::new(),
-            changed_at: Timestamp::ZERO,
             since: None,
             losing_since: None,
             nobody: false,
@@ -251,10 +258,10 @@ impl Downing {
             return;
         }
         // This process stood still, and refutations may wait unread in its queues: it takes nothing over by time that
-        // it did not live through. To fence late would be wrong, so that clock goes on.
-        // Less than a probe interval is what a busy machine costs, and half of what the margin leaves for it.
+        // it did not live through. To fence late would be wrong, so that clock goes on. Less than a probe interval is
+        // what a busy machine costs, and half of what the margin leaves for it.
         if self.poll_at.is_some_and(|due| now.since(due) >= self.membership.probe_interval) {
-            self.changed_at = now;
+            self.peers.values_mut().filter_map(|peer| peer.lost_since.as_mut()).for_each(|since| *since = now);
         }
         match input {
             Input::Observed(members) => self.observed(now, members),
@@ -323,6 +330,8 @@ impl Downing {
     pub fn check_invariants(&self) {
         assert!(!self.peers.contains_key(&self.me), "this node is no other");
         assert_eq!(self.since.is_none(), self.unreachable.is_empty(), "there is a time at which it began");
+        let waits = |id| self.peers.get(id).is_some_and(|peer| peer.lost_since.is_some());
+        assert!(self.unreachable.iter().all(waits), "there is a time at which each began");
         assert!(self.unreachable.is_disjoint(&self.released), "what is released is no longer waited for");
         assert!(self.released.iter().all(|id| self.peers.contains_key(id)), "who is released is remembered");
         assert!(self.decisions.len() <= Self::DECISIONS, "decisions are bounded");
@@ -346,11 +355,13 @@ impl Downing {
                 vouched: false,
                 vouched_at,
                 known_since,
+                lost_since: None,
+                lost_until: None,
                 checked_at: None,
             };
             let peer = self.peers.entry(id).or_insert(new);
             if peer.standing == Standing::Suspect && standing == Standing::Up {
-                (peer.vouched, peer.vouched_at, peer.refused) = (true, now, false);
+                peer.refused = false;
             } else if standing == Standing::Suspect {
                 // Answers to the questions of a while ago say nothing of a new suspicion.
                 let lately = now.since(peer.answered_at) < self.membership.probe_interval;
@@ -359,7 +370,7 @@ impl Downing {
             }
             // The verdict was withdrawn: whatever was decided about it, it counts again.
             if peer.standing == Standing::Dead && matches!(standing, Standing::Up | Standing::Suspect) {
-                (peer.inherited, peer.refused) = (None, false);
+                (peer.inherited, peer.refused, peer.lost_until) = (None, false, Some(now));
                 self.released.remove(&id);
             }
             // Who has ended is not alive because it is forgotten why.
@@ -387,11 +398,15 @@ impl Downing {
     /// Works out who is unreachable, and which views were the last good ones.
     fn follow(&mut self, now: Timestamp) {
         let unreachable = self.chosen(|peer| peer.is_unreachable());
-        if unreachable != self.unreachable {
-            self.changed_at = now;
-            self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
-            self.unreachable = unreachable;
+        for (id, peer) in &mut self.peers {
+            match (unreachable.contains(id), peer.lost_since) {
+                (true, None) => peer.lost_since = Some(now),
+                (false, Some(_)) => (peer.lost_since, peer.lost_until) = (None, Some(now)),
+                _ => {}
+            }
         }
+        self.since = if unreachable.is_empty() { None } else { self.since.or(Some(now)) };
+        self.unreachable = unreachable;
         let mut view = self.chosen(|peer| peer.counts());
         view.insert(self.me);
         if self.unreachable.is_empty() && self.chosen(|peer| peer.is_silent()).is_empty() {
@@ -436,28 +451,46 @@ impl Downing {
         }
     }
 
-    /// Releases the unreachable, or goes down with all others.
+    /// Releases those who have been unreachable for long enough, or goes down with all others.
     fn take_over(&mut self, now: Timestamp, out: &mut Outbox) {
         if self.fenced || self.unreachable.is_empty() {
             return;
         }
         let lost = self.unreachable.clone();
         if self.config.strategy == Strategy::Off {
-            let dead: Vec<_> = lost.iter().copied().filter(|id| self.holds(*id)).collect();
-            if !dead.is_empty() {
-                self.forget(&dead);
-                out.effect(Effect::Release { members: dead });
-            }
-            return;
+            let dead: Vec<_> = lost.into_iter().filter(|id| self.holds(*id)).collect();
+            return self.release(dead, out);
         }
         let unstable = |after| self.since.is_some_and(|since| now.since(since) >= after);
         if self.config.unstable_after.is_some_and(unstable) {
             return self.decide(now, Cause::Unstable, Side::Nobody, &lost, out);
         }
-        if now.since(self.changed_at) >= self.pace().takeover(self.latest.len()) && self.losing_since.is_none() {
-            let side = if self.nobody { Side::Nobody } else { self.side(&lost) };
-            self.decide(now, Cause::Stable, side, &lost, out);
+        if self.losing_since.is_some() || self.next_release().is_none_or(|due| due > now) {
+            return;
         }
+        let takeover = self.pace().takeover(self.latest.len());
+        // They may have been together with everybody who was unreachable since.
+        let lately = |peer: &Peer| peer.lost_until.is_some_and(|until| now.since(until) < takeover);
+        let mut ever = self.chosen(|peer| peer.is_silent() || lately(peer));
+        ever.extend(&lost);
+        let side = if self.nobody { Side::Nobody } else { self.side(&ever) };
+        if side == Side::Other {
+            return;
+        }
+        self.decide(now, Cause::Stable, side, &lost, out);
+        if side == Side::This {
+            let waited = |peer: &Peer| peer.lost_since.is_some_and(|since| now.since(since) >= takeover);
+            self.release(self.chosen(waited).into_iter().collect(), out);
+        }
+    }
+
+    /// When the next are released: the first that has become unreachable, with those who have within a margin.
+    fn next_release(&self) -> Option<Timestamp> {
+        let (pace, size) = (self.pace(), self.latest.len());
+        let since = |id| self.peers.get(id).and_then(|peer| peer.lost_since);
+        let together = self.unreachable.iter().filter_map(since).min()? + pace.margin(size);
+        let last = self.unreachable.iter().filter_map(since).filter(|since| *since <= together).max()?;
+        Some(last + pace.takeover(size))
     }
 
     /// Releases those who were dead already when this node heard of them, when the others must have done so.
@@ -468,11 +501,7 @@ impl Downing {
         let (at_once, patience) = (self.config.strategy == Strategy::Off, self.pace().takeover(self.latest.len()));
         let waited = |since| at_once || now.since(since) >= patience;
         let due = |peer: &Peer| !peer.is_gone() && peer.inherited.is_some_and(waited);
-        let members: Vec<_> = self.chosen(due).into_iter().collect();
-        if !members.is_empty() {
-            self.forget(&members);
-            out.effect(Effect::Release { members });
-        }
+        self.release(self.chosen(due).into_iter().collect(), out);
     }
 
     fn decide(&mut self, at: Timestamp, cause: Cause, chosen: Side, lost: &BTreeSet<MemberId>, out: &mut Outbox) {
@@ -499,27 +528,25 @@ impl Downing {
         }
         self.decisions.push_back(decision.clone());
         out.event(Event::Decided(decision));
-        if chosen == Side::This {
-            let members = list(lost);
-            self.forget(&members);
-            out.effect(Effect::Release { members });
-        } else {
+        if chosen != Side::This {
             self.fenced = true;
             out.effect(Effect::Fence);
         }
     }
 
     /// These no longer count.
-    fn forget(&mut self, members: &[MemberId]) {
-        self.released.extend(members);
-        for id in members {
+    fn release(&mut self, members: Vec<MemberId>, out: &mut Outbox) {
+        if members.is_empty() {
+            return;
+        }
+        self.released.extend(&members);
+        for id in &members {
             self.baseline.remove(id);
             self.latest.remove(id);
             self.unreachable.remove(id);
         }
-        if self.unreachable.is_empty() {
-            self.since = None;
-        }
+        self.since = self.unreachable.iter().filter_map(|id| self.peers.get(id)?.lost_since).min();
+        out.effect(Effect::Release { members });
     }
 
     /// When something has to be looked at again. What was due already is done, or waits for something else to happen.
@@ -529,8 +556,7 @@ impl Downing {
         let asks = judges && self.chosen(|peer| !peer.is_gone() && peer.standing != Standing::Dead).first().is_some();
         let quiet = asks.then(|| self.answered_at + pace.quiet_after());
         let fences = self.losing_since.map(|since| since + pace.stable_after(size));
-        let waits = !self.unreachable.is_empty() && judges;
-        let releases = waits.then(|| self.changed_at + pace.takeover(size));
+        let releases = if judges { self.next_release() } else { None };
         let unstable = self.config.unstable_after.zip(self.since).map(|(after, since)| since + after);
         let inherited = self.peers.iter().filter(|(id, peer)| !peer.is_gone() && !self.released.contains(id));
         let inherited = inherited.filter_map(|(_, peer)| peer.inherited).min().map(|at| at + pace.takeover(size));

@@ -89,7 +89,8 @@ impl Config {
     }
 
     /// How much longer than suspicion and `stable_after` the winner waits. Default T `spread` + 3 t `rounds`: 2.5 s up
-    /// to 64 members, 5 s at 100, 27 s at 1,000. Shorter than the default: losers may still serve when it takes over.
+    /// to ten members, 5 s at 100, 27 s at 1,000. Those who are found unreachable within it are released together.
+    /// Shorter than the default: losers may still serve when it takes over.
     #[must_use]
     pub const fn margin(mut self, time: Duration) -> Self {
         self.margin = Some(time);
@@ -188,15 +189,19 @@ impl Pace<'_> {
         self.stable_after(members).saturating_add(noticed)
     }
 
-    /// From the last change among the unreachable to their release.
+    /// How long a member is unreachable before it is released.
     pub(super) fn takeover(self, members: usize) -> Duration {
-        let margin = self.config.margin.unwrap_or_else(|| {
+        let waited = self.membership.suspicion_timeout(members).saturating_add(self.stable_after(members));
+        waited.saturating_add(self.margin(members))
+    }
+
+    /// From the first member that is found unreachable to the last of its side.
+    pub(super) fn margin(self, members: usize) -> Duration {
+        self.config.margin.unwrap_or_else(|| {
             let rounds = members.saturating_sub(1).div_ceil(self.config.poll_limit.max(1)).max(1);
             let polls = self.poll_interval().saturating_mul(3 * u32::try_from(rounds).unwrap_or(u32::MAX / 3));
             self.membership.probe_interval.mul_f64(spread(members)).saturating_add(polls)
-        });
-        let waited = self.membership.suspicion_timeout(members).saturating_add(self.stable_after(members));
-        waited.saturating_add(margin)
+        })
     }
 
     pub(super) const fn poll_interval(self) -> Duration {

@@ -12,7 +12,7 @@ use crate::Timestamp;
 /// Who goes on serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The side of the node that decides: the unreachable are released.
+    /// The side of the node that decides: who has been unreachable for long enough is released.
     This,
     /// Another side: the node fences itself.
     Other,
@@ -23,7 +23,7 @@ pub enum Side {
 /// Why it was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The unreachable have been the same for suspicion, `stable_after` and `margin`.
+    /// Some have been unreachable for suspicion, `stable_after` and `margin`.
     Stable,
     /// This node has seen itself on a losing side for `stable_after`.
     Losing,

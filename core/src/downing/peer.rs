@@ -16,10 +16,14 @@ pub(super) struct Peer {
     pub(super) answered_at: Timestamp,
     /// Its host says that its process has ended.
     pub(super) refused: bool,
-    /// It has refuted a suspicion, or another member has reached it, within the last probe interval.
+    /// Another member has reached it within the last probe interval.
     pub(super) vouched: bool,
     pub(super) vouched_at: Timestamp,
     pub(super) known_since: Timestamp,
+    /// Since when it has been unreachable.
+    pub(super) lost_since: Option<Timestamp>,
+    /// When it was unreachable last, if it is no longer.
+    pub(super) lost_until: Option<Timestamp>,
     /// When others were asked last.
     pub(super) checked_at: Option<Timestamp>,
 }

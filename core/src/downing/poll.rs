@@ -20,7 +20,10 @@ impl Downing {
         // Whom others do not hear may hear them, and have no doubt of anybody.
         let takeover = self.pace().takeover(self.latest.len());
         let accused = self.accused_at.is_some_and(|at| now.since(at) < takeover);
-        let everybody = quiet || accused || !self.chosen(|peer| peer.is_doubted()).is_empty();
+        // Probes are slow for a while after they have failed, and would not show the next cut in time.
+        let lately = |peer: &Peer| peer.lost_until.is_some_and(|until| now.since(until) < takeover);
+        let troubled = self.peers.values().any(lately);
+        let everybody = quiet || accused || troubled || !self.chosen(|peer| peer.is_doubted()).is_empty();
         if !everybody {
             self.poll_at = None;
             self.peers.values_mut().for_each(|peer| (peer.asked, peer.answers) = (0, false));

@@ -326,6 +326,36 @@ fn who_is_told_that_it_is_suspected_finds_out_that_it_has_lost() {
     }
 }
 
+// A mute node hears the others suspect each other, and refute that.
+#[test]
+fn refutations_that_a_node_hears_keep_it_serving_no_longer_than_silence_allows() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    // Asked for the third time at 11 s.
+    for now in (10_000..13_000).step_by(500) {
+        machine.observe(now, 5, &[2, 3, 4, 5].map(|member| (member, Standing::Suspect)));
+        machine.observe(now + 100, 5, &[]);
+    }
+    machine.observe(12_999, 5, &[]);
+    assert!(!machine.downing.is_fenced());
+    machine.fire(13_000);
+    assert!(machine.downing.is_fenced());
+}
+
+// One still answers it, so that it is not quiet, and its probes are slow from the first trouble.
+#[test]
+fn who_has_just_had_others_back_finds_out_that_it_loses_them_again() {
+    for troubled in [false, true] {
+        let mut machine = Machine::settled(Config::default(), 5);
+        if troubled {
+            machine.observe(10_000, 5, &[(5, Standing::Suspect)]);
+        }
+        machine.observe(10_100, 5, &[]);
+        machine.answer(10_100, 5, &[]);
+        machine.run(10_500, 16_500, 5, &[3, 4, 5]);
+        assert_eq!(machine.downing.is_fenced(), troubled);
+    }
+}
+
 #[test]
 fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     let mut machine = Machine::settled(Config::default(), 4);
@@ -335,17 +365,104 @@ fn answers_of_a_while_ago_are_none_to_a_new_suspicion() {
     assert_eq!(machine.downing.unreachable, [id(3), id(4)].into());
 }
 
+fn released(machine: &mut Machine) -> Vec<MemberId> {
+    let members = |effect| match effect {
+        Effect::Release { members } => members,
+        _ => vec![],
+    };
+    machine.effects().into_iter().flat_map(members).collect()
+}
+
 #[test]
-fn a_change_among_the_unreachable_starts_the_winners_clock_again() {
+fn those_who_are_found_unreachable_within_a_margin_are_released_together() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
+    machine.run(10_500, 12_000, 5, &[4, 5]);
+    machine.observe(12_500, 5, &[(4, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(12_500, 20_500, 5, &[4, 5]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(21_000, 21_000, 5, &[4, 5]);
+    assert_eq!(machine.decisions().len(), 1);
+    assert_eq!(released(&mut machine), [id(4), id(5)]);
+}
+
+#[test]
+fn a_member_is_unreachable_for_a_whole_takeover_before_it_is_released() {
     let mut machine = Machine::settled(Config::default(), 5);
     machine.observe(10_000, 5, &[(4, Standing::Suspect)]);
     machine.run(10_500, 15_500, 5, &[4]);
     machine.run(16_000, 16_500, 5, &[4, 5]);
     machine.observe(17_000, 5, &[(4, Standing::Dead), (5, Standing::Suspect)]);
-    machine.run(17_000, 25_000, 5, &[4, 5]);
-    assert_eq!(machine.decisions(), []);
+    machine.run(17_000, 18_000, 5, &[4, 5]);
+    assert_eq!(released(&mut machine), []);
+    machine.run(18_500, 25_000, 5, &[4, 5]);
+    assert_eq!(released(&mut machine), [id(4)]);
+    assert_eq!(machine.decisions()[0].unreachable, [id(4), id(5)]);
     machine.run(25_500, 25_500, 5, &[4, 5]);
-    assert_eq!(machine.decisions().len(), 1);
+    assert_eq!(released(&mut machine), [id(5)]);
+    assert_eq!(machine.decisions()[0].unreachable, [id(5)]);
+}
+
+/// Node 1 of seven. 7 is dead from ten seconds on. Of the others one after the other is suspected, every three seconds,
+/// and refutes; it is silent until then, or answers all the time. What was released when.
+fn beside_suspects_that_refute(suspects: &[u128], silent: bool) -> Vec<(u64, MemberId)> {
+    let mut machine = Machine::settled(Config::default(), 7);
+    let mut done = vec![];
+    for (slot, suspect) in (10_000..).step_by(3_000).zip(suspects) {
+        for now in (slot..slot + 3_000).step_by(500) {
+            let suspected = [(7, Standing::Dead), (*suspect, Standing::Suspect)];
+            let refuted = now < slot + 1_500 || now >= slot + 2_500;
+            machine.observe(now, 7, &suspected[..if refuted { 1 } else { 2 }]);
+            machine.run(now, now, 7, &[7, if silent && now < slot + 2_500 { *suspect } else { 7 }]);
+            done.extend(released(&mut machine).into_iter().map(|id| (now, id)));
+        }
+    }
+    assert!(!machine.downing.is_fenced());
+    done
+}
+
+#[test]
+fn a_dead_member_is_released_in_time_though_others_are_suspected_and_refute() {
+    for silent in [false, true] {
+        assert_eq!(beside_suspects_that_refute(&[6; 10], silent), [(18_500, id(7))]);
+        assert_eq!(beside_suspects_that_refute(&[5, 6, 5, 6, 5, 6, 5, 6], silent), [(18_500, id(7))]);
+    }
+}
+
+#[test]
+fn where_a_side_does_not_win_without_those_who_came_and_went_it_waits() {
+    assert_eq!(beside_suspects_that_refute(&[4, 5, 6, 4, 5, 6, 4, 5, 6, 4, 5, 6], true), []);
+    // 4 has refuted at 12.5 s.
+    assert_eq!(beside_suspects_that_refute(&[4, 5, 6, 5, 6, 5, 6, 5, 6], true), [(21_000, id(7))]);
+}
+
+/// After the first cut 4 is with 5, after the second one 3 is: 5, which does not know yet that it has lost 4, sees
+/// itself among three of five.
+#[test]
+fn who_came_back_from_the_others_counts_as_lost_until_these_must_have_noticed() {
+    let mut machine = Machine::settled(Config::default(), 5);
+    machine.observe(10_000, 5, &[(4, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(10_000, 13_000, 5, &[4, 5]);
+    machine.run(13_500, 14_000, 5, &[3, 4, 5]);
+    machine.observe(14_500, 5, &[(3, Standing::Suspect), (5, Standing::Suspect)]);
+    machine.run(14_500, 22_500, 5, &[3, 5]);
+    assert_eq!(machine.decisions(), []);
+    machine.run(23_000, 23_000, 5, &[3, 5]);
+    assert_eq!(released(&mut machine), [id(3), id(5)]);
+}
+
+#[test]
+fn one_whose_verdict_was_withdrawn_is_released_again_only_after_another_takeover() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Dead)]);
+    machine.run(10_000, 18_500, 3, &[3]);
+    assert_eq!(released(&mut machine), [id(3)]);
+    machine.observe(20_000, 3, &[]);
+    machine.observe(30_000, 3, &[(3, Standing::Suspect)]);
+    machine.run(30_000, 38_000, 3, &[3]);
+    assert_eq!(released(&mut machine), []);
+    machine.run(38_500, 38_500, 3, &[3]);
+    assert_eq!(released(&mut machine), [id(3)]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What is measured: each scenario is a cluster, what happens to it, and the figures that follow.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use gristmill_core::downing;
+use gristmill_core::downing::{self, Strategy};
 use gristmill_core::membership::{Config, Phase};
 use gristmill_core::{MemberStatus, Timestamp};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -97,7 +98,11 @@ pub struct Detection {
     pub all: Vec<Duration>,
     /// Until each knew, over all trials.
     pub each: Vec<Duration>,
-    /// Trials in which not all came to know within the limit.
+    /// Until the first that goes on let its keys be taken over, by a decision: of a crash, with downing.
+    pub first_released: Vec<Duration>,
+    /// Until the last did.
+    pub all_released: Vec<Duration>,
+    /// Trials in which not all came to know, or let its keys be taken over, within the limit.
     pub incomplete: u64,
     /// Others who were declared dead.
     pub false_deaths: usize,
@@ -180,10 +185,21 @@ pub fn going(setting: &Setting, going: Going) -> Detection {
         let subject = simulation.process_on(victim).unwrap_or(ProcessId(0));
         simulation.schedule(&Schedule(vec![(at, fault)]));
         let knows = |simulation: &Simulation| simulation.history().gone(subject).len() + 1 >= setting.nodes;
-        let done = |simulation: &Simulation| simulation.now() > at && knows(simulation);
+        let decides = setting.downing.as_ref().is_some_and(|downing| downing.strategy() != Strategy::Off);
+        let decides = decides && going == Going::Crash;
+        let released = |simulation: &Simulation| -> BTreeMap<ProcessId, Timestamp> {
+            let of_subject = simulation.history().released.iter().filter(|release| release.subject == subject);
+            of_subject.map(|release| (release.by, release.at)).collect()
+        };
+        let all_released = |simulation: &Simulation| released(simulation).len() + 1 >= setting.nodes;
+        let complete = |simulation: &Simulation| knows(simulation) && (!decides || all_released(simulation));
+        let done = |simulation: &Simulation| simulation.now() > at && complete(simulation);
         let broken = run(&mut simulation, at + LIMIT, LOOK, done).err();
         detection.violation = detection.violation.or(broken);
-        detection.incomplete += u64::from(!knows(&simulation));
+        detection.incomplete += u64::from(!complete(&simulation));
+        let released: Vec<_> = released(&simulation).values().map(|released| released.since(at)).collect();
+        detection.first_released.extend(released.iter().min());
+        detection.all_released.extend(released.iter().max());
         detection.false_deaths += simulation.history().false_deaths().filter(|(id, _)| *id != subject).count();
         let gone: Vec<_> = simulation.history().gone(subject).iter().map(|(_, known)| known.since(at)).collect();
         let life = &simulation.history().lives[subject.index()];

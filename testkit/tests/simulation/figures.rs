@@ -30,6 +30,16 @@ fn a_silent_crash_is_known_to_ten_within_nine_seconds_and_to_a_hundred_within_fo
     known_within(100, 2, Going::Crash, Duration::from_secs(14));
 }
 
+/// Somebody is suspected each second or so, and refutes.
+#[test]
+fn a_silent_crash_among_fifty_is_released_within_twenty_seconds_at_ten_percent_loss() {
+    let downing = Some(downing::Config::keep_majority());
+    let ours = scenario::going(&Setting { downing, ..Setting::new(50).loss(0.1) }, Going::Crash);
+    assert_eq!((ours.violation, ours.incomplete, ours.false_deaths), (None, 0, 0));
+    assert!(ours.all_released.iter().all(|all| *all <= Duration::from_secs(20)), "{:?}", ours.all_released);
+    assert!(ours.traffic.totals.refutations > 10, "{:?}", ours.traffic.totals);
+}
+
 #[test]
 fn eight_of_128_that_stand_still_have_no_healthy_one_killed_and_come_back() {
     let ours = scenario::stalls(&Setting::new(128), 8, Duration::from_secs(16), Duration::from_millis(1), 1);

@@ -107,6 +107,10 @@ fn detection_rows(report: &mut Report, ours: &Detection, foca: Option<&Detection
     }
     quantiles("first knows", &ours.first, foca.map(|foca| &*foca.first));
     quantiles("all know", &ours.all, foca.map(|foca| &*foca.all));
+    if !ours.first_released.is_empty() {
+        quantiles("first releases it", &ours.first_released, None);
+        quantiles("all release it", &ours.all_released, None);
+    }
     let theirs = |of: fn(&Detection) -> String| foca.map(of).unwrap_or_default();
     report
         .row(Row::new("not all within two minutes", ours.incomplete).foca(theirs(|foca| foca.incomplete.to_string())));
