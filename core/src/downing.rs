@@ -514,7 +514,7 @@ impl Downing {
             strategy: self.config.strategy,
             cause,
             chosen,
-            baseline: list(&self.baseline),
+            baseline: list(&self.members(&self.baseline)),
             latest: list(&self.latest),
             reachable: here.difference(lost).copied().collect(),
             unreachable: list(&self.unreachable),

@@ -90,7 +90,8 @@ proptest! {
         millis in any::<u32>(),
     ) {
         let retry_after = Duration::from_millis(millis.into());
-        let returning = JoinAnswer::Returning { was: MemberId::new(u128::MAX - 7), settled: u64::MAX - 1 };
+        let settled = vec![MemberId::new(3), MemberId::new(u128::MAX - 7)];
+        let returning = JoinAnswer::Returning { was: MemberId::new(u128::MAX - 7), settled };
         let blocked = JoinAnswer::Blocked { reason: "dead".into(), retry_after };
         for answer in [JoinAnswer::Accepted { records }, JoinAnswer::NotReady, returning, JoinAnswer::ShuttingDown, blocked] {
             let response = wire::JoinResponse::from(&answer);

@@ -42,7 +42,8 @@ pub struct DowningDecision {
     pub cause: Cause,
     /// Who goes on.
     pub chosen: Side,
-    /// The settled members: those that had been there for a while when all were reachable; ascending.
+    /// The settled members: those that had been there for a while when all were reachable, and count still, or who runs
+    /// in their place; ascending.
     pub baseline: Vec<MemberId>,
     /// The members of the last fully reachable view, of which some may have been too young to be settled; ascending.
     pub latest: Vec<MemberId>,

@@ -208,8 +208,8 @@ pub enum JoinAnswer {
     Returning {
         /// Under which id it was cut off.
         was: MemberId,
-        /// A hash over the members that were settled then.
-        settled: u64,
+        /// The members that were settled then.
+        settled: Vec<MemberId>,
     },
     /// Refused for this id.
     Blocked {

@@ -1,64 +1,119 @@
 //! Coming back after a partition that no side has survived.
 //!
 //! Who was cut off joins again and forms no cluster by itself: others may go on without it, and merely be unreachable.
-//! Silence says nothing, but those with whom it was can say that they were cut off too. When so many of the members
-//! that had settled have said it that nobody can be left who goes on
-//! ([`enough_to_form`](crate::downing::Config::enough_to_form)), the oldest of them forms the cluster anew, and the
-//! others join it.
+//! Silence says nothing, but those with whom it was can say that they were cut off too. The oldest of those who say so
+//! forms the cluster anew, and the others join it,
 //!
-//! Only those count who knew the same members for settled: of a later view, with which others went on, fewer might be
-//! enough. Who had not settled itself is none of them, and waits for others.
+//! - when so many have said it who knew the same members for settled that nobody of these can be left who goes on
+//!   ([`enough_to_form`](crate::downing::Config::enough_to_form)). Of a later view, with which others went on, fewer
+//!   might be enough;
+//! - when all have said it whom any of them knew for settled, whatever else each of them knew: where one cut followed
+//!   another, or members came and went just before, the views differ.
+//!
+//! Who had not settled itself is not the one who forms it, and waits for others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use gristmill_messages::{MemberId, StableHasher};
+use gristmill_messages::MemberId;
 
 use super::JoinAnswer;
 use crate::{Address, Timestamp};
+
+/// Members that were settled together.
+type View = Arc<BTreeSet<MemberId>>;
 
 /// What a node was before it was cut off, and who else has said so.
 #[derive(Debug)]
 pub(super) struct Returning {
     was: MemberId,
-    settled: BTreeSet<MemberId>,
     enough: usize,
-    /// What each address has said last, and when: one process speaks for one that was cut off, however often it
-    /// answers.
-    waiting: BTreeMap<Address, (MemberId, Timestamp)>,
+    /// What was settled: for this node, and then for others, where it was something else.
+    views: Vec<View>,
+    /// What each address has said last: one process speaks for one that was cut off, however often it answers.
+    waiting: BTreeMap<Address, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    was: MemberId,
+    settled: View,
+    at: Timestamp,
 }
 
 impl Returning {
+    /// Different views that are remembered. Where there are more, those with others are not heard.
+    const MOST_VIEWS: usize = 16;
+
     pub(super) fn new(was: MemberId, settled: impl IntoIterator<Item = MemberId>, enough: usize) -> Self {
-        Self { was, settled: settled.into_iter().collect(), enough, waiting: BTreeMap::new() }
+        let settled = Arc::new(settled.into_iter().collect());
+        Self { was, enough, views: vec![settled], waiting: BTreeMap::new() }
     }
 
     /// What this node answers to others who want to join.
     pub(super) fn answer(&self) -> JoinAnswer {
-        JoinAnswer::Returning { was: self.was, settled: self.hash() }
+        JoinAnswer::Returning { was: self.was, settled: self.settled().iter().copied().collect() }
     }
 
     /// Somebody else has given such an answer.
-    pub(super) fn note(&mut self, now: Timestamp, by: &Address, was: MemberId, settled: u64) {
-        if settled == self.hash() && was != self.was && self.settled.contains(&was) {
-            self.waiting.insert(by.clone(), (was, now));
-        } else {
-            self.waiting.remove(by);
+    pub(super) fn note(&mut self, at: Timestamp, by: &Address, was: MemberId, settled: Vec<MemberId>) {
+        self.waiting.remove(by);
+        let (own, waiting) = (self.settled(), &self.waiting);
+        let is_said =
+            |view: &View| Arc::ptr_eq(view, &own) || waiting.values().any(|it| Arc::ptr_eq(view, &it.settled));
+        self.views.retain(is_said);
+        let settled = settled.into_iter().collect();
+        let known = self.views.iter().find(|view| ***view == settled).cloned();
+        let settled = match known {
+            Some(view) => view,
+            None if self.views.len() >= Self::MOST_VIEWS => return,
+            None => {
+                let view = Arc::new(settled);
+                self.views.push(Arc::clone(&view));
+                view
+            }
+        };
+        if was != self.was {
+            self.waiting.insert(by.clone(), Waiting { was, settled, at });
         }
     }
 
     /// Whether this node is to form the cluster, by answers that are not older than `fresh`.
     pub(super) fn may_form(&self, now: Timestamp, fresh: Duration) -> bool {
-        let fresh = self.waiting.values().filter(|(_, at)| now.since(*at) <= fresh);
+        let fresh = self.waiting.values().filter(|waiting| now.since(waiting.at) <= fresh);
         // Two addresses may be those of one process.
-        let waiting: BTreeSet<_> = fresh.map(|(was, _)| *was).collect();
-        self.settled.contains(&self.was)
-            && waiting.len() + 1 >= self.enough
-            && waiting.first().is_none_or(|other| self.was < *other)
+        let mut said: BTreeMap<_, _> = fresh.map(|waiting| (waiting.was, Arc::clone(&waiting.settled))).collect();
+        said.insert(self.was, self.settled());
+        let ours = said.iter().filter(|(_, view)| Arc::ptr_eq(view, &self.settled()));
+        let ours: BTreeSet<_> = ours.map(|(was, _)| *was).collect();
+        let in_view: BTreeSet<_> = ours.intersection(&self.settled()).copied().collect();
+        let those_who_form = all_of(&said, self.was).or_else(|| Some(in_view).filter(|it| it.len() >= self.enough));
+        those_who_form.is_some_and(|settled| settled.first() == Some(&self.was))
     }
 
-    fn hash(&self) -> u64 {
-        let hasher = StableHasher::new().u64(self.settled.len() as u64);
-        self.settled.iter().fold(hasher, |hasher, id| hasher.u128(id.bits())).finish()
+    fn settled(&self) -> View {
+        self.views.first().cloned().unwrap_or_default()
     }
+}
+
+/// Of all who were settled with `member`, or with one of these, those who had settled by their own view; none unless
+/// all have said that they were cut off.
+fn all_of(said: &BTreeMap<MemberId, View>, member: MemberId) -> Option<BTreeSet<MemberId>> {
+    let (mut all, mut rest) = (BTreeSet::from([member]), said.clone());
+    loop {
+        let meets = |was: &MemberId, view: &mut View| all.contains(was) || !all.is_disjoint(view);
+        let met: Vec<_> = rest.extract_if(.., meets).collect();
+        if met.is_empty() {
+            break;
+        }
+        for (was, view) in met {
+            all.insert(was);
+            all.extend(view.iter());
+        }
+    }
+    let has_settled = |id: &MemberId| said.get(id).is_some_and(|view| view.contains(id));
+    all.iter().all(|id| said.contains_key(id)).then(|| all.into_iter().filter(has_settled).collect())
 }

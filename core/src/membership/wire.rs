@@ -102,7 +102,8 @@ impl From<&JoinAnswer> for wire::JoinResponse {
             JoinAnswer::Accepted { records } => Self { snapshot: encode(records), ..response(Answer::Accepted) },
             JoinAnswer::NotReady => response(Answer::NotReady),
             JoinAnswer::Returning { was, settled } => {
-                Self { was: id_bytes(*was), settled: *settled, ..response(Answer::Returning) }
+                let settled = settled.iter().copied().map(id_bytes).collect();
+                Self { was: id_bytes(*was), settled, ..response(Answer::Returning) }
             }
             JoinAnswer::ShuttingDown => response(Answer::ShuttingDown),
             JoinAnswer::Blocked { reason, retry_after } => Self {
@@ -123,7 +124,9 @@ impl TryFrom<wire::JoinResponse> for JoinAnswer {
             Ok(Answer::Accepted) => Ok(Self::Accepted { records: decode(response.snapshot)? }),
             Ok(Answer::NotReady) => Ok(Self::NotReady),
             Ok(Answer::Returning) => {
-                Ok(Self::Returning { was: MemberId::try_from(response.was.as_ref())?, settled: response.settled })
+                let settled = response.settled.iter().map(|id| MemberId::try_from(id.as_ref()));
+                let settled = settled.collect::<Result<_, _>>()?;
+                Ok(Self::Returning { was: MemberId::try_from(response.was.as_ref())?, settled })
             }
             Ok(Answer::ShuttingDown) => Ok(Self::ShuttingDown),
             Ok(Answer::Blocked) => Ok(Self::Blocked {

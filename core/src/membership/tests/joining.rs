@@ -281,8 +281,7 @@ fn returning(was: u128, settled: &[u128]) -> Input {
 }
 
 fn returning_at(address: &str, was: u128, settled: &[u128]) -> Input {
-    let answer = come_back(settled, 1).request(1, record(MemberId::new(9), 0, Stage::Joining));
-    let JoinAnswer::Returning { settled, .. } = answer else { panic!("{answer:?}") };
+    let settled = settled.iter().copied().map(MemberId::new).collect();
     answered(address, JoinAnswer::Returning { was: MemberId::new(was), settled })
 }
 
@@ -312,6 +311,38 @@ fn the_oldest_of_those_who_were_cut_off_forms_a_cluster_when_enough_have_said_th
     let mut node = come_back(&[2, 3], 1);
     node.input(1, returning(2, &[2, 3]));
     assert_eq!(node.membership.phase(), Phase::Joining, "it had not settled");
+}
+
+#[test]
+fn who_was_cut_off_says_so_and_from_whom() {
+    let answer = come_back(&[3, 1, 2], 2).request(1, record(MemberId::new(9), 0, Stage::Joining));
+    let settled = [1, 2, 3].map(MemberId::new).to_vec();
+    assert_eq!(answer, JoinAnswer::Returning { was: MemberId::new(1), settled });
+}
+
+// Their views differ because one cut followed another.
+#[test]
+fn where_views_differ_the_oldest_forms_a_cluster_when_all_of_them_have_said_that_they_were_cut_off() {
+    let mut node = come_back(&[1, 2, 3], 2);
+    node.input(1, returning(2, &[1, 2, 3, 4]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "3 and 4 may go on");
+    node.input(2, returning(4, &[4, 5]));
+    node.input(3, returning_at("host:3", 9, &[1, 3]));
+    node.input(4, returning_at("host:5", 5, &[5]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "3 may go on");
+    node.input(5, returning_at("host:7", 7, &[6, 7]));
+    node.input(6, returning_at("host:3", 3, &[1, 3]));
+    assert_eq!(node.membership.phase(), Phase::Up, "who was never with them does not matter");
+
+    let mut node = come_back(&[1, 2], 2);
+    node.input(1, returning(0, &[0, 1, 2]));
+    node.input(2, returning(2, &[1, 2, 3]));
+    node.input(3, returning(3, &[2, 3]));
+    assert_eq!(node.membership.phase(), Phase::Joining, "0 will");
+    let mut node = come_back(&[1, 2], 2);
+    node.input(1, returning(0, &[1, 2]));
+    node.input(2, returning(2, &[0, 2]));
+    assert_eq!(node.membership.phase(), Phase::Up, "0 had not settled itself");
 }
 
 #[test]
