@@ -117,7 +117,7 @@ impl Membership {
     /// A message has come from one that was inherited as dead.
     pub(super) fn hear_inherited(&mut self, now: Timestamp, member: MemberId, out: &mut Outbox) {
         if self.inheritance.is_dead(member)
-            && let Some(known) = self.table.get(member)
+            && let Some(known) = self.table.get(member).filter(|known| known.status() == MemberStatus::Dead)
         {
             let living = Arc::new(known.own_part());
             self.reinstate(now, &living, out);
@@ -137,8 +137,10 @@ impl Membership {
     /// It is there, as `truth` says.
     fn vouched(&mut self, now: Timestamp, truth: &Arc<Record>, out: &mut Outbox) {
         let id = truth.id();
+        // Who is removed stays so, as with any member.
+        let known = self.table.get(id).filter(|known| known.status() != MemberStatus::Removed).cloned();
+        let Some(known) = known else { return };
         let Some(inherited) = self.inheritance.0.remove(&id) else { return };
-        let Some(known) = self.table.get(id).cloned() else { return };
         let ahead = known.incarnation().get().saturating_sub(truth.incarnation().get());
         let untrue = known.member() != truth.member() || ahead > Self::FAR_AHEAD;
         if inherited.dead && known.is_terminal() && !truth.is_terminal() && ahead > 0 && !untrue {

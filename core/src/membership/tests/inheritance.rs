@@ -230,6 +230,12 @@ fn an_equal_digest_says_nothing_of_whom_it_does_not_count() {
         assert!(!node.mentions(GHOST));
     }
     assert!(!node.tells_of(50, GHOST));
+
+    for by in [B, D] {
+        node.says(60, by, vec![record(GHOST, 2, Stage::Up)]);
+    }
+    node.says(70, GHOST, vec![]);
+    assert_eq!(node.status(GHOST), Some(MemberStatus::Removed), "and who is removed stays so");
 }
 
 #[test]

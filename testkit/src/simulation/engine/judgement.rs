@@ -67,7 +67,7 @@ impl Simulation {
     }
 
     /// Whether nothing has been wrong for longer than the shortest suspicion and two probe intervals.
-    fn is_calm_since(&self, since: Timestamp) -> bool {
+    pub(super) fn is_calm_since(&self, since: Timestamp) -> bool {
         let timing = &self.config.membership;
         let spread = (self.hosts.len() as f64).log10().max(1.0);
         let most = timing.probe_interval.mul_f64(f64::from(timing.suspicion_multiplier) * spread + 2.0);

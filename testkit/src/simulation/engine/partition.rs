@@ -124,10 +124,16 @@ impl Simulation {
         node.is_some_and(|node| node.machine().phase() == Phase::Up)
     }
 
-    /// Who has never known anybody of the winners was never in one cluster with them: a seed that was started alone has
-    /// formed an island, of which they have heard. Losers know whom they have lost for longer than a decision takes.
+    /// Who has not known anybody of the winners for longer than a suspicion takes was not in one cluster with them when
+    /// they began to wait: a seed that was started alone has formed an island, of which they have heard, and it has
+    /// heard nothing of them until just now.
     fn has_known_any(&self, process: ProcessId, members: &[MemberId]) -> bool {
-        let node = self.processes[process.index()].node.as_ref();
-        node.is_some_and(|node| members.iter().any(|member| node.machine().status(*member).is_some()))
+        let Some(node) = &self.processes[process.index()].node else { return false };
+        let is_known_for_long = |member: &MemberId| {
+            let up = self.process_of(*member).map_or(&[][..], |winner| self.history.up(winner));
+            let noted = up.iter().find(|(observer, _)| *observer == process);
+            node.machine().status(*member).is_some() && noted.is_none_or(|(_, at)| self.is_calm_since(*at))
+        };
+        members.iter().any(is_known_for_long)
     }
 }
