@@ -99,7 +99,8 @@ impl Config {
 
     /// A node whose view has had unreachable members for so long, without any decision, goes down, on every side.
     /// Default: never. Pekko does this by default, because there a side that cannot decide goes on serving; here the
-    /// losing side fences whether its view is stable or not, so that instability costs time and not safety.
+    /// losing side fences whether its view is stable or not, so that instability costs time and not safety. Not for
+    /// hundreds of members that lose messages: somebody there is suspected at nearly any time.
     #[must_use]
     pub const fn down_all_when_unstable(mut self, after: Duration) -> Self {
         self.unstable_after = Some(after);
