@@ -37,8 +37,8 @@
 //! because what it once told us is gone.
 //!
 //! **Our own values** in a peer's mouth with a greater number are not ours, and that is an event. We take the number,
-//! and write our value above it. Where we have none, the key is invented. Then we write under [`OWN_KEYS`] which keys are
-//! ours: of whatever else carries a lower number under our name, everybody lets go and takes no more. One value so
+//! and write our value above it. Where we have none, the key is invented. Then we write under [`OWN_KEYS`] which keys
+//! are ours: of whatever else carries a lower number under our name, everybody lets go and takes no more. One value so
 //! answers any number of inventions, which may be others for each member; and a member that has removed many keys frees
 //! their places with it.
 //!

@@ -17,8 +17,8 @@ use crate::node::Role;
 /// same within a few gossip rounds, whatever is lost meanwhile, and what a member wrote goes when it goes. No order is
 /// promised between two keys. [`gristmill_core::gossip`] says the rest.
 ///
-/// Meant for what is small and changes seldom (a version, a flag, a load): 256 keys of 250 bytes for each member, two or
-/// three of which are the cluster's own, and 64 KiB for each value.
+/// Meant for what is small and changes seldom (a version, a flag, a load): 256 keys of 250 bytes for each member, two
+/// of which are the cluster's own, and 64 KiB for each value.
 ///
 /// ```no_run
 /// # async fn example(context: gristmill::ClusterContext) -> Result<(), Box<dyn std::error::Error>> {

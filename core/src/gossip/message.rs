@@ -155,8 +155,9 @@ number! {
 impl Sequence {
     /// The greatest one.
     pub const MAX: Self = Self(i64::MAX as u64);
-    /// How far above the greatest number that a member has told itself another member's word about it is believed: 2^32,
-    /// the writes of 50 days at 1,000 a second. Using up all numbers takes two thousand million lies, each answered.
+    /// How far above the greatest number that a member has told itself another member's word about it is believed:
+    /// 2^32, the writes of 50 days at 1,000 a second. Using up all numbers takes two thousand million lies, each of
+    /// them answered.
     pub const MAX_JUMP: u64 = 1 << 32;
 
     /// The one after this; stays at the greatest.

@@ -98,7 +98,8 @@ impl Membership {
         }
     }
 
-    /// A member has shown a digest equal to ours of all members for whom `same` holds. Of those removed it says nothing.
+    /// A member has shown a digest equal to ours of all members for whom `same` holds, which says nothing of those
+    /// removed.
     pub(super) fn vouch_for_equal(
         &mut self,
         now: Timestamp,
