@@ -40,7 +40,8 @@
 //! and write our value above it. Where we have none, the key is invented. Then we write under [`OWN_KEYS`] which keys
 //! are ours: of whatever else carries a lower number under our name, everybody lets go and takes no more. One value so
 //! answers any number of inventions, which may be others for each member; and a member that has removed many keys frees
-//! their places with it.
+//! their places with it. Who lacks a value of a key that is named there, because inventions had taken its place, asks
+//! the member for everything when its turn comes.
 //!
 //! **Urgent values** overtake: a message that cannot carry everything begins with the newest of the reserved keys, at
 //! most a quarter of it. The watermark does not count them, so they come once more in their order.
@@ -105,7 +106,8 @@ pub const HEARTBEAT: &str = "heartbeat";
 /// The key of a member's `cluster.ClusterTopology`: the hash of its topology, without members.
 pub const TOPOLOGY: &str = "topology";
 
-/// The key of a member's `cluster.GossipKeys`: which keys are its own, once somebody has invented others.
+/// The key of a member's `cluster.GossipKeys`: which keys are its own, once somebody has invented others or it has
+/// removed many.
 pub const OWN_KEYS: &str = "keys";
 
 /// The gossip of one member.
@@ -261,7 +263,7 @@ impl Gossip {
             from: self.me,
             id: self.delta,
             digest: self.state.digest(),
-            full_state_wanted: peer.full_state_wanted,
+            full_state_wanted: peer.full_state_wanted || self.state.lacks_own_keys(to),
             entries: chunk.entries,
         };
         out.effect(Effect::Send { to, delta });
@@ -352,8 +354,10 @@ impl Gossip {
         if !self.peers.contains(from) {
             return Self::refuse(request, from, Refusal::UnknownSender, out);
         }
-        let Delta { id, digest, full_state_wanted, entries, .. } = delta;
+        let Delta { id, digest, full_state_wanted, mut entries, .. } = delta;
         let sender_is_done = entries.is_empty();
+        // A list makes room for what was written after it, and the wire keeps no order.
+        entries.sort_by_key(|entry| !entry.key.is_own_keys());
         let mut invented = false;
         for entry in entries {
             if entry.member == self.me {

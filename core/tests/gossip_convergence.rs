@@ -395,6 +395,53 @@ fn different_inventions_for_each_member_are_undone_at_once() {
     }
 }
 
+/// While all write all the time, so that no two are ever done with telling each other the rest.
+#[test]
+fn what_inventions_have_displaced_comes_back_though_there_is_always_news() {
+    let mut network = Network::new(5, &Config::test(), 3);
+    network.everyone_knows_everyone();
+    network.set(0, "a", 1);
+    network.run(20);
+    let value = Some(GossipValue { type_name: "test.Text".into(), data: "lie".into() });
+    for to in 1..4 {
+        let invented = |n: u64| GossipEntry {
+            member: id(0),
+            key: format!("{to} {n}").as_str().into(),
+            sequence: Sequence::new(1_000 + n),
+            value: value.clone(),
+        };
+        network.deliver(4, to, (1..=300).map(invented).collect());
+        assert_eq!(network.texts(to, "a"), [].into());
+    }
+    for beat in 0..100 {
+        for n in 0..5 {
+            network.set(n, "beat", beat);
+        }
+        network.run(1);
+    }
+    for n in 0..5 {
+        assert_eq!(network.texts(n, "a"), [(id(0), "1".to_string())].into(), "node {n}");
+    }
+}
+
+/// The list of a member's keys and what comes after it travel in one message, which keeps no order.
+#[test]
+fn keys_that_come_and_go_take_the_place_of_no_other() {
+    let mut network = Network::new(3, &Config::test(), 4);
+    network.everyone_knows_everyone();
+    network.set(0, "a", 1);
+    network.run(20);
+    for n in 0..600 {
+        let key = format!("j{n}");
+        network.set(0, &key, 1);
+        network.run(2);
+        network.tell(0, Input::Remove { key: key.as_str().into() });
+        for peer in 1..3 {
+            assert_eq!(network.texts(peer, "a").len(), 1, "node {peer} after {n} keys");
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Set {

@@ -193,6 +193,12 @@ impl State {
         GossipValue::of(&cluster::GossipKeys { keys: keys.collect() })
     }
 
+    /// Whether a member says that it has keys of which nothing is held.
+    pub(super) fn lacks_own_keys(&self, member: MemberId) -> bool {
+        let Some(Keys { held, own: Some(own), .. }) = self.members.get(&member) else { return false };
+        own.keys.iter().any(|key| !held.contains_key(key))
+    }
+
     /// Whether a member says that it has not written this.
     pub(super) fn disowns(&self, member: MemberId, key: &GossipKey, sequence: Sequence) -> bool {
         self.members.get(&member).is_some_and(|keys| keys.disowns(key, sequence))
@@ -208,9 +214,10 @@ impl State {
     }
 
     /// Takes the entry if its sequence is greater than the one held, or equal with a greater value; and then drops what
-    /// its member says it has not written, or else, of one key too many, the one that was written first. Both are
-    /// orders, so that all members that were offered the same entries hold the same, in whatever order they came, as
-    /// long as no member says of one write now that it is its own and now that it is not. None, if it is not taken.
+    /// its member says it has not written, or else, of one key too many, the one that was written first. So all
+    /// members that were offered the same entries hold the same, in whatever order they came; but of what went for want
+    /// of room, or because of a list that others have contradicted, some has to be offered again. None, if it is not
+    /// taken.
     pub(super) fn offer(&mut self, entry: GossipEntry, learned_from: Option<MemberId>) -> Option<Taken> {
         let hash = entry.stable_hash();
         let GossipEntry { member, key, sequence, value } = entry;

@@ -208,7 +208,7 @@ pub enum JoinAnswer {
     Returning {
         /// Under which id it was cut off.
         was: MemberId,
-        /// The members that were settled then.
+        /// The members that were settled then; at most [`JoinAnswer::MAX_SETTLED`].
         settled: Vec<MemberId>,
     },
     /// Refused for this id.
@@ -220,6 +220,11 @@ pub enum JoinAnswer {
     },
     /// The asked node is leaving or has left.
     ShuttingDown,
+}
+
+impl JoinAnswer {
+    /// The most settled members of one that was cut off, that are taken from the wire.
+    pub const MAX_SETTLED: usize = 100_000;
 }
 
 /// Why a join got no answer.

@@ -103,6 +103,7 @@ impl Returning {
 /// all have said that they were cut off.
 fn all_of(said: &BTreeMap<MemberId, View>, member: MemberId) -> Option<BTreeSet<MemberId>> {
     let (mut all, mut rest) = (BTreeSet::from([member]), said.clone());
+    let mut views = Vec::<View>::new();
     loop {
         let meets = |was: &MemberId, view: &mut View| all.contains(was) || !all.is_disjoint(view);
         let met: Vec<_> = rest.extract_if(.., meets).collect();
@@ -111,9 +112,16 @@ fn all_of(said: &BTreeMap<MemberId, View>, member: MemberId) -> Option<BTreeSet<
         }
         for (was, view) in met {
             all.insert(was);
-            all.extend(view.iter());
+            // Most have the same.
+            if !views.iter().any(|known| Arc::ptr_eq(known, &view)) {
+                all.extend(view.iter());
+                views.push(view);
+            }
+        }
+        if !all.iter().all(|id| said.contains_key(id)) {
+            return None;
         }
     }
     let has_settled = |id: &MemberId| said.get(id).is_some_and(|view| view.contains(id));
-    all.iter().all(|id| said.contains_key(id)).then(|| all.into_iter().filter(has_settled).collect())
+    Some(all.into_iter().filter(has_settled).collect())
 }

@@ -124,6 +124,7 @@ impl TryFrom<wire::JoinResponse> for JoinAnswer {
             Ok(Answer::Accepted) => Ok(Self::Accepted { records: decode(response.snapshot)? }),
             Ok(Answer::NotReady) => Ok(Self::NotReady),
             Ok(Answer::Returning) => {
+                within("settled", response.settled.len(), Self::MAX_SETTLED)?;
                 let settled = response.settled.iter().map(|id| MemberId::try_from(id.as_ref()));
                 let settled = settled.collect::<Result<_, _>>()?;
                 Ok(Self::Returning { was: MemberId::try_from(response.was.as_ref())?, settled })
