@@ -630,7 +630,7 @@ fn a_member_that_reaches_the_others_only_through_a_third_is_no_minority() {
 #[test]
 fn random_cuts_never_leave_a_loser_serving() {
     let mut outages = Vec::new();
-    // In the last four nobody knew the same members for settled when all were cut off.
+    // In the last four those who were all cut off knew different members for settled.
     for seed in (0..16 * seeds().end).chain([167, 413, 491, 506]) {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let count = [3, 4, 5, 7, 10][rng.random_range(0..5)];
