@@ -1,6 +1,6 @@
 //! Why a member was suspected: the record of it.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use gristmill_messages::{Incarnation, MemberId};
@@ -70,51 +70,51 @@ pub struct Explanation {
 impl Explanation {
     /// Accusations that are kept of one suspicion.
     pub const MOST_ACCUSATIONS: usize = 8;
-    /// Members of whom one is kept; the one that was begun first is dropped.
+    /// Members of whom one is kept; the one that began first is dropped.
     pub const MOST_MEMBERS: usize = 256;
 }
 
+/// In the order in which they began. So few that looking through them costs little, and that thousands of nodes in one
+/// process can all remember a storm.
 #[derive(Debug, Default)]
-pub(super) struct Chronicle {
-    explanations: BTreeMap<MemberId, Explanation>,
-    order: VecDeque<MemberId>,
-}
+pub(super) struct Chronicle(VecDeque<(MemberId, Explanation)>);
 
 impl Chronicle {
     pub(super) fn get(&self, member: MemberId) -> Option<&Explanation> {
-        self.explanations.get(&member)
+        self.0.iter().find(|(id, _)| *id == member).map(|(_, explanation)| explanation)
+    }
+
+    fn get_mut(&mut self, member: MemberId) -> Option<&mut Explanation> {
+        self.0.iter_mut().find(|(id, _)| *id == member).map(|(_, explanation)| explanation)
     }
 
     /// A suspicion has begun.
     pub(super) fn begin(&mut self, member: MemberId) {
-        let before = self.explanations.remove(&member);
-        if before.is_none() {
-            self.order.push_back(member);
-        }
+        let place = self.0.iter().position(|(id, _)| *id == member);
+        let before = place.and_then(|place| self.0.remove(place)).map(|(_, before)| before);
         let refuted = |explanation: &Explanation| matches!(explanation.outcome, Some(SuspicionOutcome::Refuted { .. }));
         let refuted_before =
             before.map_or(0, |before| before.refuted_before.saturating_add(u32::from(refuted(&before))));
         let explanation = Explanation { accusations: Vec::new(), outcome: None, refuted_before };
-        self.explanations.insert(member, explanation);
-        if self.order.len() > Explanation::MOST_MEMBERS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.explanations.remove(&oldest);
+        if self.0.len() >= Explanation::MOST_MEMBERS {
+            self.0.pop_front();
         }
+        self.0.push_back((member, explanation));
     }
 
     /// Somebody accuses a member that is suspected.
     pub(super) fn accused(&mut self, member: MemberId, accusation: Accusation) {
-        if let Some(explanation) = self.explanations.get_mut(&member) {
+        if let Some(explanation) = self.get_mut(member) {
             let known = explanation.accusations.iter().any(|other| other.by == accusation.by);
             if !known && explanation.accusations.len() < Explanation::MOST_ACCUSATIONS {
+                explanation.accusations.reserve_exact(1);
                 explanation.accusations.push(accusation);
             }
         }
     }
 
     pub(super) fn ended(&mut self, member: MemberId, outcome: SuspicionOutcome) {
-        if let Some(explanation) = self.explanations.get_mut(&member) {
+        if let Some(explanation) = self.get_mut(member) {
             explanation.outcome = Some(outcome);
         }
     }
@@ -134,7 +134,7 @@ mod tests {
         for member in 0..300 {
             chronicle.begin(MemberId::new(member));
         }
-        assert_eq!(chronicle.explanations.len(), Explanation::MOST_MEMBERS);
+        assert_eq!(chronicle.0.len(), Explanation::MOST_MEMBERS);
         assert_eq!(chronicle.get(MemberId::new(43)), None);
         let member = MemberId::new(44);
         for by in (0..20).chain(0..20) {

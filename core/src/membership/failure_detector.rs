@@ -61,6 +61,9 @@ pub(super) struct Relay {
 /// two rounds. A newcomer is probed by the next round at the latest; who moves to another place because somebody came
 /// or went may miss one round.
 ///
+/// Every second probe at least is one of the round, however many reasons there are: else those who cannot be reached, or
+/// one that lies of others, would keep this node from probing anybody else, and so from hearing of anybody.
+///
 /// Who has pinged this node a moment ago is passed over in a round: it lives. In a small cluster that leaves more of
 /// the probes for those of whom nothing was heard.
 ///
@@ -69,6 +72,8 @@ pub(super) struct Relay {
 pub(super) struct FailureDetector {
     round: Round,
     hastened: VecDeque<MemberId>,
+    /// Whether the last probe was of one of these.
+    was_hastened: bool,
     /// Who has pinged this node, and when, the latest last.
     heard: VecDeque<(MemberId, Timestamp)>,
     probes: BTreeMap<ProbeSequence, Probe>,
@@ -145,8 +150,8 @@ impl FailureDetector {
         self.last
     }
 
-    /// Whom to probe next: the first of the hastened, else of the round, at whose place `living` finds somebody to
-    /// probe that has not pinged this node `since`.
+    /// Whom to probe next: the first of the hastened, else, or after one of them, of the round, at whose place `living`
+    /// finds somebody to probe that has not pinged this node `since`.
     pub(super) fn next(
         &mut self,
         rng: &mut Xoshiro256PlusPlus,
@@ -155,9 +160,12 @@ impl FailureDetector {
         is_living: impl Fn(MemberId) -> bool,
         living: impl Fn(usize) -> Option<MemberId>,
     ) -> Option<MemberId> {
-        while let Some(member) = self.hastened.pop_front() {
-            if is_living(member) {
-                return Some(member);
+        if !core::mem::take(&mut self.was_hastened) {
+            while let Some(member) = self.hastened.pop_front() {
+                if is_living(member) {
+                    self.was_hastened = true;
+                    return Some(member);
+                }
             }
         }
         self.heard.retain(|(_, at)| *at >= since);
@@ -378,5 +386,18 @@ mod tests {
         detector.hasten(id(5));
         let next = detector.next(&mut rng, 9, Timestamp::ZERO, |member| member != id(3), |place| Some(id(place)));
         assert_eq!(next, Some(id(5)));
+    }
+
+    #[test]
+    fn who_is_hastened_again_and_again_gets_every_second_probe_and_the_round_the_others() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut detector = FailureDetector::default();
+        let mut probed = [0; 9];
+        for _ in 0..36 {
+            detector.hasten(id(3));
+            let next = detector.next(&mut rng, 9, Timestamp::ZERO, |_| true, |place| Some(id(place)));
+            probed[usize::try_from(next.unwrap().bits()).unwrap()] += 1;
+        }
+        assert_eq!(probed, [2, 2, 2, 20, 2, 2, 2, 2, 2]);
     }
 }

@@ -387,6 +387,21 @@ fn a_failed_send_hastens_the_probe_and_kills_nobody() {
     }
 }
 
+// Else two that live would hear nothing of each other as long as one is gone, take themselves for isolated, and bury it
+// never.
+#[test]
+fn who_cannot_be_sent_to_keeps_nobody_else_from_being_probed() {
+    let mut node = Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]);
+    let mut probed = vec![];
+    for interval in 1..=8 {
+        node.input(1000 * interval - 1, Input::Unreachable { member: B });
+        node.run_to(1000 * interval);
+        let pinged = |(to, message)| matches!(message, Message::Ping { .. }).then_some(to);
+        probed.extend(node.sent().into_iter().filter_map(pinged));
+    }
+    assert!([B, C].iter().all(|member| probed.contains(member)), "{probed:?}");
+}
+
 // consul #5567
 #[test]
 fn a_node_that_stood_still_gives_others_the_time_that_it_missed() {

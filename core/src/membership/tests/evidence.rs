@@ -36,14 +36,16 @@ impl Node {
     /// Lets a probe of this member begin now, the time being one at which nothing else is due.
     fn probe_of(&mut self, milliseconds: u64, member: MemberId) -> ProbeSequence {
         self.run_to(milliseconds - 1);
-        self.membership.detector.hasten(member);
-        self.membership.agenda.schedule(Task::Probe, at(milliseconds));
-        self.fire(at(milliseconds));
+        self.membership.agenda.cancel(Task::Probe);
+        let mut out = Outbox::new();
+        self.membership.probe_now(at(milliseconds), member, &mut out);
+        // Any input sets the timer.
+        self.input(milliseconds, Input::Restrain(false));
+        self.effects.extend(out.drain_effects());
         let ping = self.sent().into_iter().find_map(|(to, message)| match message {
             Message::Ping { sequence, .. } if to == member => Some(sequence),
             _ => None,
         });
-        self.membership.agenda.cancel(Task::Probe);
         ping.unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use gristmill_core::MemberStatus;
 use gristmill_core::Timestamp;
-use gristmill_core::membership::{Phase, QuarantineReason, Record};
+use gristmill_core::membership::{Membership, Phase, QuarantineReason, Record};
 use gristmill_messages::{Incarnation, MemberId};
 
 use super::{ProcessId, Simulation};
@@ -50,11 +50,17 @@ impl Simulation {
             && other.machine().status(observing).is_some_and(|status| status < MemberStatus::Suspect)
             && since_when.is_none_or(|(_, at)| self.is_calm_since(*at));
         let ends = to == MemberStatus::Removed && from == Some(MemberStatus::Dead);
+        // Two sides that hold each other for dead, which one that came since belongs to both of: neither is wrong.
+        let lives = |here: &Membership, member| here.status(member).is_some_and(|status| status < MemberStatus::Dead);
+        let third = |member: &MemberId| ![observing, observed].contains(member);
+        let others = other.machine().records().map(Record::id).filter(third);
+        let mut companions = others.filter(|member| lives(other.machine(), *member)).peekable();
+        let apart = companions.peek().is_some() && !companions.any(|member| lives(node.machine(), member));
         if believes {
             let (observer, subject) = (self.name(observer), self.name(subject));
             let what = || format!("{observer} holds {subject} for dead because it is told so, as nobody else does");
             self.checker.hearsay(self.now, what);
-        } else if ends && trusts && self.is_calm_since(since) {
+        } else if ends && trusts && !apart && self.is_calm_since(since) {
             let (observer, subject) = (self.name(observer), self.name(subject));
             let what = || format!("{observer} has held {subject} for dead for the whole quarantine, which serves");
             self.checker.unsettled(self.now, what);
