@@ -75,6 +75,10 @@ impl Membership {
             let most = self.config.retransmits(self.table.size());
             let repeated = from == Some(to) && !merged.rewritten;
             self.news.enqueue_after(id, urgency, if repeated { most.saturating_sub(ACCUSERS_TOLD) } else { 0 });
+            // What this node has found itself it tells at once, and what it hears with the next round.
+            if !matches!(source, Source::Heard(_)) {
+                self.agenda.schedule(Task::Gossip, now);
+            }
         }
         let changed = from != Some(to);
         match to {

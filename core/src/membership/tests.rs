@@ -254,6 +254,29 @@ fn an_unanswered_probe_makes_suspect_and_an_expired_suspicion_dead() {
     assert_eq!(node.membership.dead(), [member(B)]);
 }
 
+#[test]
+fn what_a_node_finds_itself_it_tells_at_once() {
+    let (d, mut node) = (MemberId::new(4), Node::knowing(&[record(B, 1, Stage::Up), record(C, 1, Stage::Up)]));
+    node.gossip(0, d, vec![record(d, 1, Stage::Up)]);
+    node.membership.news = Dissemination::default();
+    let says = |node: &mut Node, milliseconds, about, status| {
+        node.run_to(milliseconds);
+        let says = |(_, message): (MemberId, Message)| {
+            let Message::Gossip { updates, .. } = message else { return false };
+            updates.iter().any(|update| (update.id(), update.status()) == (about, status))
+        };
+        node.sent().into_iter().any(says)
+    };
+    assert!(!says(&mut node, 300, B, MemberStatus::Suspect));
+    node.gossip(300, C, vec![suspect(B, 1, C)]);
+    assert!(!says(&mut node, 499, B, MemberStatus::Suspect), "what it hears waits for the next round");
+    assert!(says(&mut node, 500, B, MemberStatus::Suspect));
+    node.input(510, Input::Refused { member: C });
+    assert!(says(&mut node, 510, C, MemberStatus::Suspect));
+    node.input(520, Input::Down { member: C });
+    assert!(says(&mut node, 520, C, MemberStatus::Dead));
+}
+
 // A node that distrusts itself waits long; what did not answer when it began is another member by then.
 #[test]
 fn a_probe_that_fails_says_nothing_of_a_later_version() {
