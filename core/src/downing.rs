@@ -106,6 +106,7 @@ mod poll;
 mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use gristmill_messages::MemberId;
@@ -279,8 +280,13 @@ impl Downing {
                 }
             }
             Input::Refused { member } => {
+                let held = self.holds(member);
                 if let Some(peer) = self.peers.get_mut(&member).filter(|peer| peer.standing != Standing::Gone) {
                     peer.refused = true;
+                }
+                // Of a member that is dead already the membership has nothing new to say.
+                if held && !self.holds(member) {
+                    out.effect(Effect::Release { members: vec![member] });
                 }
             }
             Input::Accused => self.accused_at = Some(now),

@@ -98,12 +98,7 @@ impl Actor for MemberListActor {
             MemberListMessage::Discovered(addresses) => state.step(&myself, Input::Discovered { addresses }),
             MemberListMessage::Membership(input) => {
                 if let Input::Refused { member } = input {
-                    let held = state.downing.holds(member);
                     state.judge(&myself, downing::Input::Refused { member });
-                    // Of a member that is dead already the membership has nothing new to say.
-                    if held && !state.downing.holds(member) {
-                        state.refresh(&myself);
-                    }
                 }
                 state.step(&myself, input);
             }

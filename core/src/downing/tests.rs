@@ -127,6 +127,20 @@ fn one_unreachable_member_of_three_is_released_after_suspicion_stability_and_mar
 }
 
 #[test]
+fn whose_host_refuses_is_released_at_once_although_it_was_dead_before() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    machine.observe(11_000, 3, &[(3, Standing::Dead)]);
+    assert!(machine.downing.holds(id(3)));
+    machine.effects();
+    machine.handle(11_500, Input::Refused { member: id(3) });
+    assert!(machine.effects().contains(&Effect::Release { members: vec![id(3)] }));
+    machine.handle(11_600, Input::Refused { member: id(3) });
+    assert!(!machine.effects().iter().any(|effect| matches!(effect, Effect::Release { .. })), "once");
+    assert_eq!(machine.decisions(), []);
+}
+
+#[test]
 fn a_node_that_has_lost_the_others_is_restrained_at_once_and_fenced_when_that_lasts() {
     let mut machine = Machine::settled(Config::default(), 3);
     machine.observe(10_000, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);

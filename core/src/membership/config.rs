@@ -30,7 +30,7 @@ pub struct Config {
     pub halt_at_one_in: usize,
     /// But not for so few or fewer. 3 (a guess: small clusters must be able to lose a member or two).
     pub halt_above: usize,
-    /// News goes out once in each. 200 ms (memberlist).
+    /// News goes out once in each, what a node has found itself also at once. 200 ms (memberlist).
     pub gossip_interval: Duration,
     /// To how many random members they go each time. 3 (memberlist).
     pub gossip_fanout: usize,

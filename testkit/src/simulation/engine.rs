@@ -468,7 +468,7 @@ impl Simulation {
             Happening::Judge { process, epoch } => self.judge(process, downing::Input::Timer(epoch)),
             Happening::Failure { process, member, failure } => {
                 if matches!(failure, Failure::Refused) {
-                    self.judge_refused(process, member);
+                    self.judge(process, downing::Input::Refused { member });
                 }
                 let input = match failure {
                     Failure::Unreachable => Input::Unreachable { member },

@@ -7,7 +7,7 @@ use gristmill_core::membership::{Input, Phase};
 use gristmill_core::{MemberStatus, Outbox, Timestamp};
 use gristmill_messages::MemberId;
 
-use super::{End, Happening, Process, ProcessId, Simulation};
+use super::{End, Happening, ProcessId, Simulation};
 use crate::simulation::history::Release;
 use crate::simulation::node::Bug;
 
@@ -48,17 +48,6 @@ impl Simulation {
         if let (Some(node), Some(_)) = (&process.node, &process.downing) {
             let observed = downing::observe(node.machine());
             self.judge(id, downing::Input::Observed(observed));
-        }
-    }
-
-    /// The host of a member has refused a process, which may have held it for dead and waited with its keys until now:
-    /// of that the membership has nothing new to say.
-    pub(super) fn judge_refused(&mut self, id: ProcessId, member: MemberId) {
-        let holds = |process: &Process| process.downing.as_ref().is_some_and(|downing| downing.holds(member));
-        let held = holds(&self.processes[id.index()]);
-        self.judge(id, downing::Input::Refused { member });
-        if held && !holds(&self.processes[id.index()]) {
-            self.refresh(id);
         }
     }
 
