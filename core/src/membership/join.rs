@@ -298,7 +298,8 @@ impl Membership {
         self.joining.note(address, Err(failure));
         // Two rounds of questions.
         let fresh = self.config.join_retry_max.saturating_mul(2);
-        let returning = self.joining.returning.as_ref().filter(|_| !self.joining.is_accepted());
+        let accepted = self.joining.is_accepted();
+        let returning = self.joining.returning.as_mut().filter(|_| !accepted);
         let anew = returning.is_some_and(|returning| returning.may_form(now, fresh));
         if self.phase == Phase::Joining && (anew || self.joining.is_first_and_alone()) {
             self.come_up(now, out);

@@ -2,7 +2,8 @@
 //!
 //! Who was cut off joins again and forms no cluster by itself: others may go on without it, and merely be unreachable.
 //! Silence says nothing, but those with whom it was can say that they were cut off too. The oldest of those who say so
-//! forms the cluster anew, and the others join it,
+//! forms the cluster anew, once older ones that were settled have had two rounds of questions to say so as well, and the
+//! others join it,
 //!
 //! - when so many have said it who knew the same members for settled that nobody of these can be left who goes on
 //!   ([`enough_to_form`](crate::downing::Config::enough_to_form)). Of a later view, with which others went on, fewer
@@ -35,6 +36,8 @@ pub(super) struct Returning {
     views: Vec<View>,
     /// What each address has said last: one process speaks for one that was cut off, however often it answers.
     waiting: BTreeMap<Address, Waiting>,
+    /// Since when, by all answers, this node has been the one to form the cluster.
+    leads_since: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Returning {
 
     pub(super) fn new(was: MemberId, settled: impl IntoIterator<Item = MemberId>, enough: usize) -> Self {
         let settled = Arc::new(settled.into_iter().collect());
-        Self { was, enough, views: vec![settled], waiting: BTreeMap::new() }
+        Self { was, enough, views: vec![settled], waiting: BTreeMap::new(), leads_since: None }
     }
 
     /// What this node answers to others who want to join.
@@ -81,17 +84,23 @@ impl Returning {
         }
     }
 
-    /// Whether this node is to form the cluster, by answers that are not older than `fresh`.
-    pub(super) fn may_form(&self, now: Timestamp, fresh: Duration) -> bool {
-        let fresh = self.waiting.values().filter(|waiting| now.since(waiting.at) <= fresh);
+    /// Whether this node is to form the cluster, by answers that are not older than `fresh`. Each answer is a reason to
+    /// ask; an older one that was settled too, and of which nothing is heard, is waited for as long.
+    pub(super) fn may_form(&mut self, now: Timestamp, fresh: Duration) -> bool {
+        let latest = self.waiting.values().filter(|waiting| now.since(waiting.at) <= fresh);
         // Two addresses may be those of one process.
-        let mut said: BTreeMap<_, _> = fresh.map(|waiting| (waiting.was, Arc::clone(&waiting.settled))).collect();
+        let mut said: BTreeMap<_, _> = latest.map(|waiting| (waiting.was, Arc::clone(&waiting.settled))).collect();
         said.insert(self.was, self.settled());
         let ours = said.iter().filter(|(_, view)| Arc::ptr_eq(view, &self.settled()));
         let ours: BTreeSet<_> = ours.map(|(was, _)| *was).collect();
         let in_view: BTreeSet<_> = ours.intersection(&self.settled()).copied().collect();
         let those_who_form = all_of(&said, self.was).or_else(|| Some(in_view).filter(|it| it.len() >= self.enough));
-        those_who_form.is_some_and(|settled| settled.first() == Some(&self.was))
+        if those_who_form.is_none_or(|settled| settled.first() != Some(&self.was)) {
+            self.leads_since = None;
+            return false;
+        }
+        let since = *self.leads_since.get_or_insert(now);
+        self.settled().range(..self.was).all(|older| said.contains_key(older)) || now.since(since) >= fresh
     }
 
     fn settled(&self) -> View {

@@ -302,15 +302,31 @@ fn the_oldest_of_those_who_were_cut_off_forms_a_cluster_when_enough_have_said_th
     assert_eq!(node.events.last(), Some(&Event::Joined));
 
     let mut node = come_back(&[0, 1, 2], 2);
-    node.input(1, returning(2, &[0, 1, 2]));
-    assert_eq!(node.membership.phase(), Phase::Up);
-    let mut node = come_back(&[0, 1, 2], 2);
     node.input(1, returning(0, &[0, 1, 2]));
     node.input(2, returning(2, &[0, 1, 2]));
     assert_eq!(node.membership.phase(), Phase::Joining, "0 will");
     let mut node = come_back(&[2, 3], 1);
     node.input(1, returning(2, &[2, 3]));
     assert_eq!(node.membership.phase(), Phase::Joining, "it had not settled");
+}
+
+// Else two would do so at once, each of which has not heard the other yet.
+#[test]
+fn an_older_one_is_waited_for_before_another_forms_a_cluster() {
+    let three = [0, 1, 2];
+    let mut node = come_back(&three, 2);
+    for at in [1, 2000, 4000] {
+        node.input(at, returning(2, &three));
+        assert_eq!(node.membership.phase(), Phase::Joining, "0 may be about to, at {at}");
+    }
+    node.input(4001, returning(2, &three));
+    assert_eq!(node.membership.phase(), Phase::Up, "it has been silent for two rounds");
+
+    let mut node = come_back(&three, 2);
+    node.input(1, returning(2, &three));
+    node.input(3000, returning(0, &three));
+    node.input(7001, returning(2, &three));
+    assert_eq!(node.membership.phase(), Phase::Joining, "what 0 said is forgotten, and it is waited for again");
 }
 
 #[test]
