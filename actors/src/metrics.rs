@@ -46,6 +46,9 @@ pub struct MetricsSnapshot {
     pub leaving_members: u64,
     /// Dead members in quarantine.
     pub dead_members: u64,
+    /// Members that count when the sides of a partition are counted: those that have settled, this node among them, and
+    /// have not gone. Of `n` members all can lose a partition as promised when each of them says `n`.
+    pub settled_members: u64,
     /// How little this node trusts its own probes now: 0 to 8.
     pub local_health: u64,
     /// Of the probe that was answered last; zero before the first.
@@ -122,6 +125,7 @@ metrics! {
     suspects: Gauge,
     leaving_members: Gauge,
     dead_members: Gauge,
+    settled_members: Gauge,
     local_health: Gauge,
     probe_round_trip: LastTime,
     gossip_rounds: Counter,

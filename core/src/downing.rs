@@ -320,6 +320,12 @@ impl Downing {
         !self.released.contains(&member) && self.peers.get(&member).is_some_and(dead)
     }
 
+    /// How many members count when sides are counted, this node included if it has settled.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        self.members(&self.baseline).len()
+    }
+
     /// Whether this node has fenced itself.
     #[must_use]
     pub const fn is_fenced(&self) -> bool {

@@ -257,6 +257,18 @@ impl TestCluster {
         self.running().all(|node| agrees(&node.context().topology()))
     }
 
+    /// Waits until all members count each other, so that a partition is decided as promised (`settled_members` of the
+    /// metrics).
+    ///
+    /// # Panics
+    /// They do not within half a minute, or their metrics are off; says what every node knows.
+    pub async fn settled(&self) {
+        let members = || self.running().filter(|node| !node.client);
+        let count = |node: &TestNode| node.context().metrics().map(|metrics| metrics.settled_members);
+        let all = members().count() as u64;
+        self.eventually("all have settled", |_| members().all(|node| count(node) == Ok(all))).await;
+    }
+
     /// Waits until the condition holds.
     ///
     /// # Panics

@@ -20,6 +20,9 @@ impl MemberListState {
         }
         let mut out = Outbox::new();
         self.downing.handle(self.node.clock.now(), input, &mut out);
+        if self.node.metrics.is_on() {
+            self.node.metrics.settled_members.set(self.downing.settled() as u64);
+        }
         for Event::Decided(decision) in out.drain_events() {
             let mut decisions = self.node.decisions.load().to_vec();
             if decisions.len() == Downing::DECISIONS {

@@ -7,9 +7,6 @@ use gristmill::{
 };
 use gristmill_testkit::{Probe, Said, Say, TestCluster, TestNode};
 
-/// With the timing of tests a member has settled 0.8 s after it was first seen.
-const SETTLES: Duration = Duration::from_secs(1);
-
 /// Grains of a node, activated.
 async fn activate(cluster: &TestCluster, owner: usize, count: usize) -> Vec<ClusterIdentity> {
     let grains: Vec<_> = cluster.owned_by(owner, "test").take(count).collect();
@@ -46,7 +43,7 @@ async fn the_grains_of_a_member_that_is_cut_off_stop_before_the_others_activate_
     let cluster = TestCluster::builder().members(3).kind(probe.kind("test")).start().await;
     let grains = activate(&cluster, 2, 20).await;
     let id = cluster.member(2).id();
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     let released = |cluster: &TestCluster| {
@@ -94,7 +91,7 @@ async fn a_member_that_was_cut_off_rejoins_under_a_new_id_and_its_context_goes_o
     let grain = context.grain(grains[0].clone()).deadline(Duration::from_secs(20));
     let _: Said = grain.request(Say::new("")).await.unwrap();
     let old = cluster.member(2).id();
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.partition([0, 1], [2]);
     cluster.eventually("the minority is fenced", |cluster| fenced(cluster.member(2))).await;
     // Waits for the next life.
@@ -127,7 +124,7 @@ async fn members_that_were_all_cut_off_from_each_other_form_a_cluster_anew() {
         .start()
         .await;
     let old = [0, 1, 2].map(|node| cluster.member(node).id());
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.partition([0], [1, 2]);
     cluster.partition([1], [2]);
     let all_fenced = |cluster: &TestCluster| cluster.running().all(fenced);
@@ -172,7 +169,7 @@ async fn a_member_that_is_told_that_it_is_dead_stops_its_grains_and_rejoins() {
 #[tokio::test]
 async fn the_survivor_of_two_killed_processes_goes_on_because_their_hosts_say_that_they_are_gone() {
     let mut cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.crash(1).await;
     cluster.crash(2).await;
     cluster.eventually("it is alone and owns everything", |cluster| members(cluster.member(0)).len() == 1).await;
@@ -182,7 +179,7 @@ async fn the_survivor_of_two_killed_processes_goes_on_because_their_hosts_say_th
 #[tokio::test]
 async fn the_survivor_of_two_members_that_fall_silent_fences_itself() {
     let cluster = TestCluster::builder().members(3).kind(Probe::new().kind("test")).start().await;
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.partition([0], [1, 2]);
     cluster.eventually("the survivor is fenced", |cluster| fenced(cluster.member(0))).await;
 }
@@ -210,7 +207,7 @@ async fn a_member_that_is_blocked_has_lost_its_keys_its_subscriptions_and_its_pl
     let kept = context.grain(grain.clone()).deadline(Duration::from_secs(30));
     let _: Said = kept.request(Say::new("")).await.unwrap();
     assert_eq!(context.publish(&topic, Say::new("before")).await.unwrap().delivered, 2);
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     let (id, mut events) = (cluster.member(2).id(), context.events());
     cluster.partition([0, 1], [2]);
     let watcher = tokio::spawn(async move {
@@ -246,7 +243,7 @@ async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_b
     let cluster =
         TestCluster::builder().members(3).timing(timing).configure(move |it| it.downing(patient.clone())).start().await;
     let id = cluster.member(2).id();
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     cluster.partition([0, 1], [2]);
     let forgotten = |node: &TestNode| {
         let removed = gristmill::MemberStatus::Removed;
@@ -282,7 +279,7 @@ async fn a_member_that_is_released_when_its_quarantine_is_over_has_died_and_is_b
 #[tokio::test]
 async fn the_event_of_a_block_list_counts_those_that_were_not_blocked_before() {
     let mut cluster = TestCluster::builder().members(5).start().await;
-    tokio::time::sleep(SETTLES).await;
+    cluster.settled().await;
     let mut both = [3, 4].map(|node| cluster.member(node).id());
     both.sort_unstable();
     for node in [3, 4] {
@@ -375,11 +372,11 @@ async fn where_no_side_goes_on_nobody_is_up_before_the_sides_meet_again() {
             .start()
             .await;
         let old = [0, 1, 2, 3].map(|node| cluster.member(node).id());
-        tokio::time::sleep(SETTLES).await;
+        cluster.settled().await;
         cluster.partition([0, 2], [1, 3]);
         cluster.eventually("no side goes on", |cluster| cluster.running().all(fenced)).await;
         // Long enough for several attempts to join, of which the first begins four intervals after the fence.
-        tokio::time::sleep(2 * SETTLES).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let rejoined = |node: &TestNode| node.saw(|event| matches!(event, ClusterEvent::Rejoined { .. }));
         assert!(!cluster.running().any(rejoined));
         cluster.heal();

@@ -23,13 +23,10 @@ mod process;
 use cluster::Cluster;
 use lab::Lab;
 
-/// After so long members count each other when the network fails: `core::downing` with `Timing::lan()`.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(6);
-
 /// Runs a test on a cluster of so many nodes.
 fn on_hosts(hosts: usize, flags: &[&str], test: impl FnOnce(&mut Cluster)) {
     let mut cluster = Cluster::start(Lab::set_up(hosts), hosts, flags);
     // Nothing is promised of members that have only just come: each counts those that it has found.
-    std::thread::sleep(SETTLED.saturating_sub(cluster.now()));
+    cluster.settled();
     test(&mut cluster);
 }

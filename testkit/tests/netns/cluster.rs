@@ -151,6 +151,14 @@ impl Cluster {
         );
     }
 
+    /// Waits until all count each other, so that a partition is decided as promised.
+    pub(crate) fn settled(&self) {
+        let all = format!(" settled_members: {}, ", self.processes.len());
+        for process in &self.processes {
+            process.node.eventually("metrics", |seen| seen.contains(&all));
+        }
+    }
+
     /// Waits until what runs on these hosts is the topology that each of them sees.
     pub(crate) fn agree(&self, hosts: &[usize]) {
         let mut members: Vec<String> =

@@ -22,16 +22,13 @@ use std::io::Write as _;
 use cluster::Cluster;
 use lab::Lab;
 
-/// After so long members count each other when the network splits: `core::downing` with `Timing::lan()`.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// Runs a test on a cluster with one node on each of so many hosts, or says why it cannot.
 fn on_hosts(hosts: usize, flags: &[&str], test: impl FnOnce(&mut Cluster)) {
     match Lab::set_up(hosts) {
         Ok(lab) => {
             let mut cluster = Cluster::start(lab, hosts, flags);
             // Nothing is promised of members that have only just come: each counts those that it has found.
-            std::thread::sleep(SETTLED.saturating_sub(cluster.now()));
+            cluster.settled();
             test(&mut cluster);
         }
         Err(why) => skip(&format!("no network namespaces: {why}")),
