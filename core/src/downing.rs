@@ -380,8 +380,10 @@ impl Downing {
                 peer.answers &= lately || peer.standing == Standing::Suspect;
                 peer.vouched = false;
             }
-            // The verdict was withdrawn: whatever was decided about it, it counts again.
-            if peer.standing == Standing::Dead && matches!(standing, Standing::Up | Standing::Suspect) {
+            // The verdict was withdrawn: whatever was decided about it, it counts again. One that this node was told to
+            // give was a certain end.
+            let lives = |standing| matches!(standing, Standing::Up | Standing::Suspect);
+            if lives(standing) && !lives(peer.standing) {
                 (peer.inherited, peer.refused, peer.lost_until) = (None, false, Some(now));
                 self.released.remove(&id);
             }
@@ -527,7 +529,7 @@ impl Downing {
             cause,
             chosen,
             baseline: list(&self.members(&self.baseline)),
-            latest: list(&self.latest),
+            latest: list(&self.members(&self.latest)),
             reachable: here.difference(lost).copied().collect(),
             unreachable: list(&self.unreachable),
             silent: list(&self.chosen(|peer| peer.is_silent())),

@@ -421,7 +421,7 @@ impl Membership {
         match input {
             Input::Start { seeds } if self.phase == Phase::Idle => self.start(now, seeds, out),
             Input::Return { through, was, settled, enough } if self.phase == Phase::Idle => {
-                self.come_back(now, through, Returning::new(was, settled, enough), out);
+                self.come_back(now, through, Returning::new(now, was, settled, enough), out);
             }
             // A timer may be on its way when the machine stops.
             Input::Timer(_) => {}

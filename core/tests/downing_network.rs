@@ -260,7 +260,7 @@ impl Net {
     fn stop(&mut self, host: usize) {
         let id = self.hosts[host].membership.me().id();
         let decision = self.hosts[host].decisions.last().filter(|decision| decision.fences(id));
-        self.hosts[host].cut_off = (id, decision.map_or_else(Vec::new, |decision| decision.baseline.clone()));
+        self.hosts[host].cut_off = (id, decision.map_or_else(Vec::new, |decision| decision.counted(id)));
         self.hosts[host].serves = false;
         self.hosts[host].membership = Membership::new(
             self.config.clone(),

@@ -76,7 +76,7 @@ impl Actor for ClusterActor {
             ClusterMessage::Internal(Internal(news)) => match news {
                 News::Evicted if state.rejoins() => state.rejoin(myself),
                 News::Rejoined => {
-                    state.rejoined().await;
+                    state.rejoined(myself.clone()).await;
                     if matches!(state.life, Life::Over) {
                         myself.stop(None);
                     }
@@ -139,13 +139,18 @@ impl ClusterState {
         };
     }
 
-    async fn rejoined(&mut self) {
+    async fn rejoined(&mut self, myself: ActorRef<ClusterMessage>) {
         self.life = match std::mem::replace(&mut self.life, Life::Over) {
             Life::Rejoining(next, old, _end) => match next.await {
                 Ok(Some(next)) => {
                     old.succeeded_by(&next.node);
                     let (old, new) = (old.me.id, next.node.me.id);
                     next.node.events.publish(ClusterEvent::Rejoined { old, new });
+                    if let Some(part) = next.ended_part() {
+                        let reason = String::from("it ended while the node joined again");
+                        next.node.events.publish(ClusterEvent::PartFailed { part: part.into(), reason });
+                        drop(myself.cast(ClusterMessage::PART_FAILED));
+                    }
                     Life::Running(next)
                 }
                 // Only a shutdown ends it, which has taken this life.
@@ -158,6 +163,10 @@ impl ClusterState {
             },
             life => life,
         };
+        // The news of it came while this life was not known here.
+        if matches!(&self.life, Life::Running(started) if started.node.is_fenced()) {
+            self.rejoin(myself);
+        }
     }
 
     /// Once; afterwards there is nothing left to shut down.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use gristmill_core::{Address, Member};
 use gristmill_messages::MemberId;
 use gristmill_transport::{Acceptor, Local, LocalPeer};
-use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use ractor::{Actor, ActorCell, ActorRef, ActorStatus, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -148,7 +148,7 @@ impl Started {
         drop(self);
         let decided = old.decisions.load();
         let fence = decided.last().filter(|decision| decision.fences(old.me.id));
-        let settled = fence.map_or_else(Vec::new, |decision| decision.baseline.clone());
+        let settled = fence.map_or_else(Vec::new, |decision| decision.counted(old.me.id));
         let known: Vec<_> = old.view.load().topology().members().iter().map(|member| member.address.clone()).collect();
         let cut_off = Some((old.me.id, settled));
         let membership = &config.timing.membership;
@@ -196,6 +196,12 @@ impl Started {
     /// Which part an actor is.
     pub(super) fn part(&self, actor: &ActorCell) -> Option<&'static str> {
         self.parts.iter().find(|(_, cell)| cell.get_id() == actor.get_id()).map(|(part, _)| *part)
+    }
+
+    /// A part that does not run any more.
+    pub(super) fn ended_part(&self) -> Option<&'static str> {
+        let ended = |cell: &ActorCell| cell.get_status() > ActorStatus::Running;
+        self.parts.iter().find(|(_, cell)| ended(cell)).map(|(part, _)| *part)
     }
 
     /// Ends every part, in the opposite order of their start. Each step is bounded, whether peers answer or not.

@@ -33,7 +33,10 @@ impl MemberListState {
             tracing::warn!(%decision, "a partition");
             self.node.events.publish(ClusterEvent::DowningDecided(Arc::new(decision)));
         }
-        for effect in out.drain_effects() {
+        let mut effects: Vec<_> = out.drain_effects().collect();
+        // The timer first: what the others set off may set an earlier one.
+        effects.sort_by_key(|effect| !matches!(effect, Effect::SetTimer(_)));
+        for effect in effects {
             match effect {
                 Effect::SetTimer(timer) => {
                     self.downing_timer.set(myself, timer.after, move || MemberListMessage::Judge(timer.epoch));

@@ -45,7 +45,8 @@ pub struct DowningDecision {
     /// The settled members: those that had been there for a while when all were reachable, and count still, or who runs
     /// in their place; ascending.
     pub baseline: Vec<MemberId>,
-    /// The members of the last fully reachable view, of which some may have been too young to be settled; ascending.
+    /// The members of the last fully reachable view that count still, of which some may have been too young to be
+    /// settled; ascending.
     pub latest: Vec<MemberId>,
     /// Members this node counted to its own side, itself among them; ascending.
     pub reachable: Vec<MemberId>,
@@ -67,6 +68,16 @@ impl DowningDecision {
     #[must_use]
     pub fn fences(&self, member: MemberId) -> bool {
         self.chosen != Side::This && self.reachable.contains(&member)
+    }
+
+    /// Those among whom it was made by the one or the other view, for a member that was fenced by it and joins again
+    /// ([`Input::Return`](crate::membership::Input::Return)): others may go on by either. The member itself is among
+    /// them only if it had settled.
+    #[must_use]
+    pub fn counted(&self, member: MemberId) -> Vec<MemberId> {
+        let counted: BTreeSet<_> = self.baseline.iter().chain(&self.latest).copied().collect();
+        let is_meant = |id: &MemberId| *id != member || self.baseline.contains(id);
+        counted.into_iter().filter(is_meant).collect()
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Observed {
     pub standing: Standing,
 }
 
-/// Every member of the table that was up at some time, and whoever runs in the place of one.
+/// Every member of the table that was up at some time, and whoever runs, or has run, in the place of one.
 ///
 /// Gone for sure are those that leave or have left, those that this node declared dead for a
 /// [certain](crate::membership::QuarantineReason::is_certain) reason, and those at whose address there has been a newer
@@ -65,10 +65,12 @@ pub fn observe(membership: &Membership) -> Vec<Observed> {
         (_, _) => Standing::Up,
     };
     let mut observed = Vec::new();
-    for record in membership.records().filter(|record| record.stage() > Stage::Joining) {
-        let ended = record.is_terminal() && record.stage() == Stage::Up;
+    for record in membership.records() {
+        let ended = record.is_terminal() && record.stage() <= Stage::Up;
         let newest = newest.get(&record.member().address).filter(|newest| ended && newest.id() != record.id());
         let standing = match newest {
+            // In nobody's place, or listed with the one in whose place it is.
+            None if record.stage() == Stage::Joining => continue,
             Some(newest) => {
                 if newest.stage() == Stage::Joining {
                     observed.push(Observed { id: newest.id(), standing: standing(newest) });

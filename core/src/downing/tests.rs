@@ -479,6 +479,38 @@ fn one_whose_verdict_was_withdrawn_is_released_again_only_after_another_takeover
     assert_eq!(released(&mut machine), [id(3)]);
 }
 
+// A verdict that this node was told to give is a certain end, until it is withdrawn.
+#[test]
+fn one_whose_end_was_certain_and_is_withdrawn_counts_again() {
+    let mut machine = Machine::settled(Config::default(), 3);
+    machine.observe(10_000, 3, &[(3, Standing::Suspect)]);
+    machine.run(10_000, 18_500, 3, &[3]);
+    assert_eq!(released(&mut machine), [id(3)]);
+    machine.observe(18_501, 3, &[(3, Standing::Gone)]);
+    assert_eq!(machine.downing.settled(), 2);
+    machine.observe(19_000, 3, &[]);
+    machine.run(19_000, 30_000, 3, &[]);
+    assert_eq!(machine.downing.settled(), 3);
+    machine.observe(30_000, 3, &[(3, Standing::Dead)]);
+    assert!(machine.downing.holds(id(3)));
+}
+
+// Else it would form a cluster by itself beside the newcomers, who count for each other.
+#[test]
+fn who_was_fenced_by_the_latest_view_returns_with_it() {
+    let mut machine = Machine::settled(Config::default(), 1);
+    machine.observe(20_000, 3, &[]);
+    machine.run(20_000, 24_000, 3, &[]);
+    machine.observe(24_500, 3, &[(2, Standing::Suspect), (3, Standing::Suspect)]);
+    machine.fire(24_500);
+    machine.fire(26_500);
+    let decision = machine.decisions().remove(0);
+    assert_eq!((&decision.baseline, &decision.latest), (&vec![id(1)], &vec![id(1), id(2), id(3)]));
+    assert!(decision.fences(id(1)));
+    assert_eq!(decision.counted(id(1)), [id(1), id(2), id(3)]);
+    assert_eq!(decision.counted(id(2)), [id(1), id(3)], "who has not settled counts itself not");
+}
+
 #[test]
 fn a_process_that_stood_still_takes_nothing_over_when_it_wakes() {
     let mut machine = Machine::settled(Config::default(), 3);

@@ -59,7 +59,8 @@ impl Membership {
     fn refuses(&self, now: Timestamp, joiner: &Record) -> Option<JoinAnswer> {
         match self.phase {
             Phase::Up if !self.restrained => {}
-            Phase::Up | Phase::Idle | Phase::Joining => return Some(self.not_ready()),
+            Phase::Up => return Some(JoinAnswer::Undecided),
+            Phase::Idle | Phase::Joining => return Some(self.not_ready()),
             Phase::Leaving | Phase::Stopped => return Some(JoinAnswer::ShuttingDown),
         }
         let me = self.me();

@@ -220,8 +220,8 @@ pub enum JoinError {
         /// The last answer of each seed, in the order of the seeds.
         failures: Vec<(Address, SeedFailure)>,
     },
-    /// A seed accepted, but no member's ping has arrived within the join timeout: this node's advertised address is
-    /// wrong or cannot be reached. The configuration's or the environment's fault; a retry alone seldom helps.
+    /// A seed accepted, but no member's ping has arrived within the join timeout, or before the members gave this node
+    /// up: its advertised address is wrong or cannot be reached. The configuration's or the environment's fault; a retry alone seldom helps.
     #[error("the join was accepted, but no member reaches this node at its advertised address")]
     NotReached,
     /// A seed refused the connection for good: wrong cluster, secret or version. The configuration's fault; a retry
@@ -258,6 +258,12 @@ pub enum SeedFailure {
     /// It has not joined itself.
     #[error("not ready")]
     NotReady,
+    /// It is in a cluster, which admits nobody until a partition is decided.
+    #[error("deciding about a partition")]
+    Undecided,
+    /// It refuses this node, which asked others as well.
+    #[error("refuses: {0}")]
+    Refused(String),
     /// It is about to leave.
     #[error("shutting down")]
     ShuttingDown,

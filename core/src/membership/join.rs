@@ -85,7 +85,8 @@ impl Joining {
 
     /// Whether no other seed can be the one to form the cluster.
     fn is_first_and_alone(&self) -> bool {
-        let has_none = |seed: &Seed| !seed.accepted && seed.failure != SeedFailure::Silent;
+        let may_have_one = |seed: &Seed| matches!(seed.failure, SeedFailure::Silent | SeedFailure::Undecided);
+        let has_none = |seed: &Seed| !seed.accepted && !may_have_one(seed);
         self.place == Some(0) && self.seeds.iter().all(has_none)
     }
 
@@ -200,6 +201,9 @@ impl Membership {
                 let longest = self.config.quarantine_ttl + self.config.tombstone_ttl + self.config.lapse_ttl();
                 let until = now + retry_after.min(longest) + self.config.contact_interval;
                 self.contacts.ask_not_before(address, until);
+                if self.joining.returning.is_some() {
+                    return self.not_accepted(now, address, SeedFailure::Refused(reason), out);
+                }
                 let address = address.clone();
                 return self.fail_join(JoinError::Blocked { address, reason, retry_after }, out);
             }
@@ -210,6 +214,7 @@ impl Membership {
                 SeedFailure::NotReady
             }
             JoinAnswer::NotReady => SeedFailure::NotReady,
+            JoinAnswer::Undecided => SeedFailure::Undecided,
             JoinAnswer::ShuttingDown => SeedFailure::ShuttingDown,
         };
         self.not_accepted(now, address, failure, out);
@@ -222,6 +227,10 @@ impl Membership {
             }
             ContactFailure::Refused(reason) => {
                 self.contacts.remove(address);
+                // It asks wherever members were: somebody else may be there by now.
+                if self.joining.returning.is_some() {
+                    return self.not_accepted(now, address, SeedFailure::Refused(reason), out);
+                }
                 self.fail_join(JoinError::Refused { address: address.clone(), reason }, out);
             }
         }
@@ -297,9 +306,8 @@ impl Membership {
     fn not_accepted(&mut self, now: Timestamp, address: &Address, failure: SeedFailure, out: &mut Outbox) {
         self.joining.note(address, Err(failure));
         // Two rounds of questions.
-        let fresh = self.config.join_retry_max.saturating_mul(2);
-        let accepted = self.joining.is_accepted();
-        let returning = self.joining.returning.as_mut().filter(|_| !accepted);
+        let fresh = self.config.join_retry_max.saturating_mul(2).min(self.config.join_timeout / 2);
+        let returning = self.joining.returning.as_ref().filter(|_| !self.joining.is_accepted());
         let anew = returning.is_some_and(|returning| returning.may_form(now, fresh));
         if self.phase == Phase::Joining && (anew || self.joining.is_first_and_alone()) {
             self.come_up(now, out);
@@ -307,7 +315,7 @@ impl Membership {
     }
 
     /// Only a node that has not joined yet fails by an answer; for one that is up it was one contact of many.
-    fn fail_join(&mut self, error: JoinError, out: &mut Outbox) {
+    pub(super) fn fail_join(&mut self, error: JoinError, out: &mut Outbox) {
         if self.phase == Phase::Joining {
             self.stop();
             out.event(Event::JoinFailed(error));

@@ -9,7 +9,7 @@ use super::dissemination::Urgency;
 use super::explanation::{Accusation, SuspicionOutcome};
 use super::record::{Record, Stage, Verdict};
 use super::suspicion::Suspicion;
-use super::{Event, Evidence, Membership, Outbox, Phase, QuarantineReason, Refusal, Task};
+use super::{Event, Evidence, JoinError, Membership, Outbox, Phase, QuarantineReason, Refusal, Task};
 use crate::{MemberStatus, Timestamp};
 
 /// How this node came to know something.
@@ -92,7 +92,7 @@ impl Membership {
                     self.chronicle.begin(id);
                     self.breaker.note_begun(now, &self.config);
                 }
-                self.time_suspicion(id);
+                self.time_suspicion(now, id);
             }
             MemberStatus::Dead => {
                 if changed {
@@ -270,6 +270,10 @@ impl Membership {
     }
 
     pub(super) fn evicted(&mut self, now: Timestamp, heard: &Record, out: &mut Outbox) {
+        if self.phase == Phase::Joining {
+            // Let in, and declared dead before anybody had reached it.
+            return self.fail_join(JoinError::NotReached, out);
+        }
         let from = self.me().status();
         self.table.write_me(heard.clone());
         self.tell(now, heard.id(), Some(from), heard.status(), out);

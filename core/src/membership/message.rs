@@ -202,8 +202,10 @@ pub enum JoinAnswer {
         /// The whole table of the one who accepts, without what is removed.
         records: Vec<Arc<Record>>,
     },
-    /// The asked node is not up itself, or admits nobody.
+    /// The asked node is not up itself.
     NotReady,
+    /// The asked node is up, but admits nobody until it has decided about a partition.
+    Undecided,
     /// The asked node was cut off, and looks for a cluster itself.
     Returning {
         /// Under which id it was cut off.

@@ -5,10 +5,11 @@
 //! forms the cluster anew, once older ones that were settled have had two rounds of questions to say so as well, and the
 //! others join it,
 //!
-//! - when so many have said it who knew the same members for settled that nobody of these can be left who goes on
+//! - when so many have said it for whom the same members counted
+//!   ([`counted`](crate::downing::DowningDecision::counted)) that nobody of these can be left who goes on
 //!   ([`enough_to_form`](crate::downing::Config::enough_to_form)). Of a later view, with which others went on, fewer
 //!   might be enough;
-//! - when all have said it whom any of them knew for settled, whatever else each of them knew: where one cut followed
+//! - when all have said it who counted for any of them, whatever else each of them knew: where one cut followed
 //!   another, or members came and went just before, the views differ.
 //!
 //! Who had not settled itself is not the one who forms it, and waits for others.
@@ -30,14 +31,14 @@ type View = Arc<BTreeSet<MemberId>>;
 /// What a node was before it was cut off, and who else has said so.
 #[derive(Debug)]
 pub(super) struct Returning {
+    /// When this node began to ask.
+    since: Timestamp,
     was: MemberId,
     enough: usize,
     /// What was settled: for this node, and then for others, where it was something else.
     views: Vec<View>,
     /// What each address has said last: one process speaks for one that was cut off, however often it answers.
     waiting: BTreeMap<Address, Waiting>,
-    /// Since when, by all answers, this node has been the one to form the cluster.
-    leads_since: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -51,9 +52,14 @@ impl Returning {
     /// Different views that are remembered. Where there are more, those with others are not heard.
     const MOST_VIEWS: usize = 16;
 
-    pub(super) fn new(was: MemberId, settled: impl IntoIterator<Item = MemberId>, enough: usize) -> Self {
+    pub(super) fn new(
+        since: Timestamp,
+        was: MemberId,
+        settled: impl IntoIterator<Item = MemberId>,
+        enough: usize,
+    ) -> Self {
         let settled = Arc::new(settled.into_iter().collect());
-        Self { was, enough, views: vec![settled], waiting: BTreeMap::new(), leads_since: None }
+        Self { since, was, enough, views: vec![settled], waiting: BTreeMap::new() }
     }
 
     /// What this node answers to others who want to join.
@@ -84,9 +90,9 @@ impl Returning {
         }
     }
 
-    /// Whether this node is to form the cluster, by answers that are not older than `fresh`. Each answer is a reason to
-    /// ask; an older one that was settled too, and of which nothing is heard, is waited for as long.
-    pub(super) fn may_form(&mut self, now: Timestamp, fresh: Duration) -> bool {
+    /// Whether this node is to form the cluster, by answers that are not older than `fresh`. For so long it waits for
+    /// older ones that were settled too.
+    pub(super) fn may_form(&self, now: Timestamp, fresh: Duration) -> bool {
         let latest = self.waiting.values().filter(|waiting| now.since(waiting.at) <= fresh);
         // Two addresses may be those of one process.
         let mut said: BTreeMap<_, _> = latest.map(|waiting| (waiting.was, Arc::clone(&waiting.settled))).collect();
@@ -95,12 +101,9 @@ impl Returning {
         let ours: BTreeSet<_> = ours.map(|(was, _)| *was).collect();
         let in_view: BTreeSet<_> = ours.intersection(&self.settled()).copied().collect();
         let those_who_form = all_of(&said, self.was).or_else(|| Some(in_view).filter(|it| it.len() >= self.enough));
-        if those_who_form.is_none_or(|settled| settled.first() != Some(&self.was)) {
-            self.leads_since = None;
-            return false;
-        }
-        let since = *self.leads_since.get_or_insert(now);
-        self.settled().range(..self.was).all(|older| said.contains_key(older)) || now.since(since) >= fresh
+        those_who_form.is_some_and(|settled| settled.first() == Some(&self.was))
+            && (now.since(self.since) >= fresh
+                || self.settled().range(..self.was).all(|older| said.contains_key(older)))
     }
 
     fn settled(&self) -> View {

@@ -736,7 +736,7 @@ fn a_restrained_node_declares_nobody_dead_and_admits_nobody() {
     node.input(10, Input::Restrain(true));
     node.run_to(20_000);
     assert_eq!(node.membership.status(B), Some(MemberStatus::Suspect));
-    assert_eq!(node.request(20_000, record(MemberId::new(9), 0, Stage::Joining)), JoinAnswer::NotReady);
+    assert_eq!(node.request(20_000, record(MemberId::new(9), 0, Stage::Joining)), JoinAnswer::Undecided);
     node.input(20_000, Input::Restrain(false));
     // It is not alone.
     for now in 0..20 {

@@ -241,12 +241,13 @@ impl Membership {
         }
     }
 
-    /// Sets the end of a suspicion by what is known of it; it only ever comes nearer.
-    pub(super) fn time_suspicion(&mut self, member: MemberId) {
+    /// Sets the end of a suspicion by what is known of it; it only ever comes nearer. What should have been over already
+    /// ends now: a deadline in the past would look as if this process had not run since.
+    pub(super) fn time_suspicion(&mut self, now: Timestamp, member: MemberId) {
         if let (Some(suspicion), Some(record)) = (self.suspicions.get(&member), self.table.get(member)) {
             let accusers = record.authors().len();
             let lasts = Suspicion::lasts(&self.config, self.table.size(), self.suspicions.len(), accusers);
-            let end = suspicion.started + lasts;
+            let end = (suspicion.started + lasts).max(now);
             let before = self.agenda.deadline(Task::Suspicion(member));
             self.agenda.schedule(Task::Suspicion(member), before.map_or(end, |before| before.min(end)));
         }
@@ -356,6 +357,11 @@ impl Membership {
     /// Somebody was heard.
     pub(super) fn heard(&mut self, now: Timestamp, out: &mut Outbox) {
         self.last_heard = now;
+        self.is_not_isolated(now, out);
+    }
+
+    /// Somebody was heard, or a host that answers that nobody listens there.
+    pub(super) fn is_not_isolated(&mut self, now: Timestamp, out: &mut Outbox) {
         if core::mem::take(&mut self.isolated) {
             out.event(Event::IsolationEnded { observed_at: now });
             // Whom this node could not hear has had no chance to refute.
@@ -363,7 +369,7 @@ impl Membership {
             for suspect in suspects {
                 self.agenda.cancel(Task::Suspicion(suspect));
                 self.suspicions.insert(suspect, Suspicion::new(now));
-                self.time_suspicion(suspect);
+                self.time_suspicion(now, suspect);
                 self.detector.hasten(suspect);
             }
             for suspect in self.random_members(TOLD_AT_ONCE, |record| record.status() == MemberStatus::Suspect) {

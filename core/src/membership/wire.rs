@@ -101,6 +101,7 @@ impl From<&JoinAnswer> for wire::JoinResponse {
         match answer {
             JoinAnswer::Accepted { records } => Self { snapshot: encode(records), ..response(Answer::Accepted) },
             JoinAnswer::NotReady => response(Answer::NotReady),
+            JoinAnswer::Undecided => response(Answer::Undecided),
             JoinAnswer::Returning { was, settled } => {
                 let settled = settled.iter().copied().map(id_bytes).collect();
                 Self { was: id_bytes(*was), settled, ..response(Answer::Returning) }
@@ -123,6 +124,7 @@ impl TryFrom<wire::JoinResponse> for JoinAnswer {
         match Answer::try_from(response.answer) {
             Ok(Answer::Accepted) => Ok(Self::Accepted { records: decode(response.snapshot)? }),
             Ok(Answer::NotReady) => Ok(Self::NotReady),
+            Ok(Answer::Undecided) => Ok(Self::Undecided),
             Ok(Answer::Returning) => {
                 within("settled", response.settled.len(), Self::MAX_SETTLED)?;
                 let settled = response.settled.iter().map(|id| MemberId::try_from(id.as_ref()));

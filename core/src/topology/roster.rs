@@ -46,7 +46,8 @@ impl Roster {
     ) -> (Input, Option<SetTimer>) {
         let mut active = membership.active();
         let is_active = |id: &MemberId| active.binary_search_by_key(id, |member| member.id).is_ok();
-        let held = membership.records().filter(|record| holds(record.id()));
+        // Who died before it was up never owned anything.
+        let held = membership.records().filter(|record| record.stage() == Stage::Up && holds(record.id()));
         let held = held.map(|record| (record.id(), record.member().clone())).collect();
         let before = core::mem::replace(&mut self.active, active.iter().map(|member| member.id).collect());
         let mut gone: Vec<_> = before.into_iter().filter(|id| !is_active(id) && !holds(*id)).collect();

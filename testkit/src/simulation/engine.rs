@@ -587,7 +587,10 @@ impl Simulation {
             }
             Event::EvictionsHalted { .. } => self.history.halted += 1,
             Event::Isolated { .. } => self.history.isolated += 1,
-            Event::Joined => self.history.joined(id, self.now),
+            Event::Joined => {
+                self.history.joined(id, self.now);
+                self.check_formed(id);
+            }
             Event::Evicted { .. } => {
                 self.check_eviction(id);
                 *end = Some(End::Evicted);

@@ -8,7 +8,7 @@
 //! | M4 | nobody declares dead a member that runs and was well for longer than the shortest suspicion and two probe intervals | at every burial, `Checks::accuracy` |
 //! | M5 | all views are equal and right, within the bound after the last fault; but one that runs alone may take itself for cut off | at rest |
 //! | M6 | who is dead lives again in a view that remembers it only by a version that it wrote after the one that this view condemned, unless this view never held it for living, and who is gone never | at every change of a view |
-//! | P2 | nobody serves what another has released by a decision, until stalls, drift, loss, delay, a bad card or lies have begun | at every release, always |
+//! | P2 | nobody serves what another has released by a decision, nor forms a cluster anew beside one from whom it was cut off, until stalls, drift, loss, delay, a bad card or lies have begun | at every release, and when a process has joined, always |
 //! | M7 | a false verdict is obeyed, or withdrawn, before its quarantine ends, when all has been as well as for M4 since, the condemned has held its judge for living for as long, and the judge not all others that it holds for living for dead as well | at the end of every quarantine, `Checks::accuracy` |
 //! | M8 | who ended long ago is forgotten | at rest |
 //! | G1 | nobody holds a value of a member that the member has not written, and of its own only what it was told to write | at every value that is told, if values are shared |

@@ -89,6 +89,44 @@ impl Node {
     }
 }
 
+// A deadline in the past looked as if this process had not run since: it distrusted itself, gave all others the time
+// that it had not missed, and stopped at one voice.
+#[test]
+fn a_confirmation_that_comes_late_ends_a_suspicion_at_once_and_is_no_stall_of_this_node() {
+    let others: Vec<_> = (2..=10).map(MemberId::new).collect();
+    let mut node = among(&others);
+    node.membership.agenda.cancel(Task::Probe);
+    node.gossip(0, C, vec![suspect(B, 1, C)]);
+    node.run_to(10_999);
+    node.gossip(11_000, C, vec![suspect(D, 1, C)]);
+    let ends = node.suspicion_ends(D);
+    node.run_to(11_999);
+    let claims = others[1..5].iter().map(|by| suspect(B, 1, *by)).collect();
+    node.gossip(12_000, MemberId::new(9), claims);
+    assert_eq!(node.suspicion_ends(B), Some(12_000));
+    node.gossip(12_000, MemberId::new(9), vec![dead(ME, MemberId::new(9))]);
+    assert_eq!(node.membership.phase(), Phase::Up, "one voice, to a node that has run all the time");
+    node.run_to(12_000);
+    assert_eq!(node.status(B), Some(MemberStatus::Dead));
+    assert_eq!((node.membership.stats().health, node.suspicion_ends(D)), (1, ends), "1 because it had to refute");
+}
+
+#[test]
+fn who_hears_nothing_but_that_nobody_listens_any_more_is_not_isolated() {
+    let mut node = among(&[B, C]);
+    while !node.membership.isolated {
+        node.fire(node.membership.agenda.armed().unwrap());
+    }
+    let begun = node.membership.last_heard.since_origin().as_secs() + 10;
+    for second in begun..begun + 40 {
+        node.run_to(1000 * second);
+        for member in [B, C] {
+            node.refused(1000 * second, member);
+        }
+    }
+    assert_eq!([B, C].map(|member| node.status(member)), [Some(MemberStatus::Dead); 2]);
+}
+
 // SWIM section 3.1
 
 #[test]

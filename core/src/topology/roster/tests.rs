@@ -113,6 +113,15 @@ fn who_is_released_within_its_quarantine_is_blocked_no_shorter() {
 }
 
 #[test]
+fn who_dies_before_it_is_up_owns_nothing_however_it_stands() {
+    let (d, mut node) = (MemberId::new(4), Node::new(&Config::lan()));
+    node.hears(Record::new(member(d), Incarnation::new(1), Stage::Joining));
+    node.dies(d);
+    node.held = vec![d];
+    assert_eq!(node.refresh(at(0)).0[0], [ME, B, C]);
+}
+
+#[test]
 fn who_was_never_dead_after_all_is_not_blocked() {
     let mut node = Node::new(&Config::lan());
     node.held = vec![B];

@@ -148,7 +148,7 @@ impl Simulation {
                 let decision =
                     self.processes[id.index()].downing.as_ref().and_then(|downing| downing.decisions().last());
                 let fence = decision.filter(|decision| decision.fences(member));
-                state.cut_off = Some((member, fence.map_or_else(Vec::new, |decision| decision.baseline.clone())));
+                state.cut_off = Some((member, fence.map_or_else(Vec::new, |decision| decision.counted(member))));
             }
             self.start_later(host, after);
         }

@@ -107,6 +107,19 @@ impl Simulation {
         self.refresh(by);
     }
 
+    /// Who was cut off forms no cluster beside somebody from whom it was.
+    pub(super) fn check_formed(&mut self, id: ProcessId) {
+        let process = &self.processes[id.index()];
+        let Some((_, counted)) = &self.hosts[process.host.index()].cut_off else { return };
+        let alone = process.node.as_ref().is_some_and(|node| node.machine().records().count() == 1);
+        let goes_on =
+            counted.iter().filter_map(|member| self.process_of(*member)).find(|other| self.is_serving(*other));
+        if let Some(other) = goes_on.filter(|_| alone && !self.excused) {
+            let (name, other) = (self.name(id), self.name(other));
+            self.checker.split(self.now, || format!("{name} has formed a cluster beside {other}, which serves"));
+        }
+    }
+
     /// Whether it runs as a member.
     pub(crate) fn is_serving(&self, process: ProcessId) -> bool {
         let node = self.processes[process.index()].node.as_ref();
