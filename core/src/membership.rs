@@ -504,6 +504,7 @@ impl Membership {
     fn give_time(&mut self, grace: Duration) {
         let waits = |task: &Task| {
             matches!(task, Task::ProbeTimeout(_) | Task::ProbeEnd(_) | Task::RelayTimeout(_) | Task::Suspicion(_))
+                || matches!(task, Task::JoinDeadline | Task::Form)
         };
         self.agenda.postpone(grace, waits);
         for suspicion in self.suspicions.values_mut() {

@@ -67,9 +67,12 @@ async fn who_subscribes_again_waits_until_the_topic_has_heard_of_the_end_before(
     };
     let nodes = [start("a", &[]).await, start("b", &["a:1"]).await];
     let ([_, (_, there)], (_, here)) = (&nodes, &nodes[0]);
-    while here.topology().members().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    let met = async {
+        while here.topology().members().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), met).await.expect("they meet");
     let mut names = (0..).map(|number| number.to_string());
     let room = names.find(|name| here.owner((topic::KIND, name)).unwrap().id == there.id()).unwrap();
 

@@ -47,8 +47,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use gristmill::{
-    Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, EventStream, Grain, GrainContext,
-    GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, SuspicionOutcome, Timing, TransportConfig,
+    Call, Cluster, ClusterActor, ClusterConfig, ClusterContext, ClusterEvent, Downing, EventStream, Grain,
+    GrainContext, GrainError, Kind, Member, OnEviction, Reply, Shutdown, StartError, SuspicionOutcome, Timing,
+    TransportConfig,
 };
 use gristmill_core::membership;
 use gristmill_testkit::Observation;
@@ -332,6 +333,10 @@ impl Options {
             .timing(timing)
             .event_buffer(EVENTS)
             .transport(transport);
+        if self.profile == "fast" {
+            // As long as with the others: what a machine under load costs does not depend on the timing.
+            builder = builder.downing(Downing::keep_majority().margin(Duration::from_millis(2500)));
+        }
         if let Some(address) = self.advertise {
             builder = builder.advertise(address);
         }

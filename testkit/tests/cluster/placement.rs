@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill::{ClusterEvent, ClusterIdentity, DeactivationReason, MemberId, RequestError};
+use gristmill::{ClusterEvent, ClusterIdentity, DeactivationReason, MemberId, RequestError, Timing};
 use gristmill_messages::MessageName;
 use gristmill_messages::cluster::{ActivationRequest, ActivationResponse};
 use gristmill_messages::remote::SystemActor;
@@ -169,8 +169,12 @@ async fn ended(cluster: &TestCluster, probe: &Probe, identity: &ClusterIdentity,
 async fn the_end_of_a_grain_reaches_every_member_whatever_ended_it() {
     let probe = Probe::new();
     let brief = probe.kind("brief").idle_after(Duration::from_millis(100));
+    // What ends is told once, and a first connection may take a moment.
+    let mut timing = Timing::test();
+    timing.gossip.request_timeout = Duration::from_secs(10);
     let mut cluster = TestCluster::builder()
         .members(3)
+        .timing(timing)
         .kind(probe.kind("test").idle_after(None))
         .kind(brief)
         .kind(probe.failing_kind("failing"))

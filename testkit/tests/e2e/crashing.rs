@@ -10,7 +10,7 @@ use crate::{agree, cluster, identities_of, identity_of};
 // proves MG-2.2, MG-3.1, VA-3.2, VA-3.5
 #[test]
 fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
-    let mut nodes = cluster(3, &["--profile", "test"]);
+    let mut nodes = cluster(3, &[]);
     let (victim, stays, caller) = (nodes.remove(2), nodes.remove(1), Arc::new(nodes.remove(0)));
     let (lost, kept) = (identities_of(&victim, &caller, 10), identities_of(&stays, &caller, 10));
     for identity in lost.iter().chain(&kept) {
@@ -47,12 +47,12 @@ fn grains_of_a_killed_member_come_up_elsewhere_and_no_other_grain_moves() {
 // Its host refuses connections: nobody waits for a suspicion, which lasts four seconds at least. Of five kills two may
 // fall into a moment in which the machine has other things to do.
 #[test]
-fn a_killed_process_is_known_to_all_within_a_second() {
+fn a_killed_process_is_known_to_all_before_a_suspicion_could_end() {
     let mut took: Vec<_> = (0..5).map(|_| kill_one_of_three()).collect();
     println!("known to all after {took:?}");
     took.sort_unstable();
     for (known, reasons) in &took[..3] {
-        assert!(*known < Duration::from_secs(1), "{took:?}");
+        assert!(*known < Duration::from_secs(3), "{took:?}");
         assert!(reasons.iter().any(|reason| reason.ends_with("its host refuses connections")), "{took:?}");
     }
 }
@@ -120,7 +120,7 @@ fn a_cluster_that_was_killed_forms_again_on_the_same_addresses() {
 // proves MG-2.2: who was declared dead while it stood still is told, and stops serving
 #[test]
 fn a_member_that_stood_still_for_too_long_learns_that_it_was_declared_dead() {
-    let mut nodes = cluster(3, &["--profile", "test"]);
+    let mut nodes = cluster(3, &["--profile", "fast"]);
     let (sleeper, host, caller) = (nodes.remove(2), nodes.remove(1), Arc::new(nodes.remove(0)));
     // Calls between the others are not its business.
     let traffic = Traffic::start(&caller, identities_of(&host, &caller, 3), 10_000);

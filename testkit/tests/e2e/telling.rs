@@ -156,7 +156,7 @@ fn what_cannot_be_sent_is_an_error_for_whoever_sends_it_and_is_counted() {
 // proves TG-2: gossip stops and starts again, in one process
 #[test]
 fn gossip_begins_anew_in_the_next_life_of_a_process() {
-    let mut nodes = cluster(3, &["--profile", "test", "--rejoin"]);
+    let mut nodes = cluster(3, &["--profile", "fast", "--rejoin"]);
     let sleeper = nodes.pop().unwrap();
     sleeper.ask("set life first").unwrap();
     let expected = format!("{}=first", sleeper.id());

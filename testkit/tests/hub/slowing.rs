@@ -69,7 +69,9 @@ fn bulk_that_fills_a_way_delays_neither_probes_nor_joins() {
             cluster.node(1).answer(&answer).unwrap();
         }
         let history = cluster.end(&[1, 2, 3]);
-        let suspected = history.entries().iter().find(|entry| matches!(entry.seen, Observation::Suspected { .. }));
-        assert_eq!(suspected, None, "\n{history}");
+        history.nobody_was_buried_alive([1, 2, 3].map(|host| cluster.name(host))).unwrap();
+        // Probes behind bulk would bring one every few seconds, a machine that stands still for a moment one or two.
+        let suspected = history.entries().iter().filter(|entry| matches!(entry.seen, Observation::Suspected { .. }));
+        assert!(suspected.count() <= 2, "\n{history}");
     });
 }

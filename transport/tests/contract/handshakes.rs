@@ -8,6 +8,7 @@ use gristmill_messages::remote::frame::MessageType;
 use gristmill_messages::remote::{ConnectRequest, Lane};
 use gristmill_transport::network::BoxFuture;
 use gristmill_transport::*;
+use tokio::time::Instant;
 
 use crate::harness::*;
 
@@ -101,9 +102,11 @@ pub(crate) async fn connections_over_the_limit_are_refused_as_overloaded(net: Ne
     bob.watch.disconnected().await;
     // The place is free a moment after the handler heard of the end.
     let mut again = bob.dial_as(&local(ALICE, &bob.config)).await.0;
-    while again.is_err() {
+    let patience = Instant::now() + PATIENCE;
+    while again.is_err() && Instant::now() < patience {
         again = bob.dial_as(&local(ALICE, &bob.config)).await.0;
     }
+    again.expect("its place is free");
 }
 
 pub(crate) async fn nobody_listening_is_unreachable(net: Net) {
@@ -165,10 +168,12 @@ pub(crate) async fn unfinished_handshakes_are_bounded_and_yield_their_places(net
         TransportConfig { max_handshakes: 2, handshake_timeout: Duration::from_millis(300), ..TransportConfig::test() },
     )
     .await;
+    let begun = Instant::now();
     let mut silent = [bob.raw().await, bob.raw().await, bob.raw().await];
     // The first two are let go, then the third has its turn, and then this.
     let patient = local(ALICE, &TransportConfig { handshake_timeout: PATIENCE, ..TransportConfig::test() });
     let (connection, _alice) = bob.dial_as(&patient).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300), "it waited for a place");
     assert_echoes(&connection.unwrap()).await;
     assert_eq!(silent[0].message().await, None);
     assert_eq!(silent[1].message().await, None);

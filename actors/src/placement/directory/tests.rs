@@ -94,9 +94,15 @@ async fn who_asks_a_fenced_node_for_a_grain_is_told_to_ask_again() {
         tokio::spawn(async move { node.parts().unwrap().directory.locate(&node, identity).await })
     };
     let (waits, node) = (locate("hangs"), Arc::clone(&lab.node));
-    while node.doors.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let comes = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, comes).await.expect(what);
+    };
+    until("no door opens", &|| !node.doors.is_empty()).await;
     node.fence();
     let late = locate("test");
     // What the doors report, as the placement would pass it on.
@@ -111,9 +117,7 @@ async fn who_asks_a_fenced_node_for_a_grain_is_told_to_ask_again() {
         let answer = tokio::time::timeout(PATIENCE, answer).await.expect("no answer").unwrap();
         assert_eq!(answer, Some(Err(Refusal::ShuttingDown)));
     }
-    while !node.doors.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("a door stays open", &|| node.doors.is_empty()).await;
     placement.abort();
 }
 
