@@ -27,7 +27,7 @@ impl Planted {
     /// All that are planted.
     pub const ALL: [Self; 24] = [
         Self::new(Bug::NeverRefutes, "M4", 32),
-        Self::new(Bug::OutlivesEviction, "M7", 6),
+        Self::new(Bug::OutlivesEviction, "M7", 54),
         Self::new(Bug::NeverProbes, "M5", 0),
         Self::new(Bug::KillsWithoutSuspicion, "M4", 63),
         Self::new(Bug::NeverCompares, "M5", 84),
@@ -41,7 +41,7 @@ impl Planted {
         Self::new(Bug::StopsAtOneVoice, "M3", 0),
         Self::new(Bug::BelievesInGhosts, "M2", 9),
         Self::new(Bug::TellsWhatItWasTold, "M2", 9),
-        Self::new(Bug::TakesSentForReceived, "G3", 0),
+        Self::new(Bug::TakesSentForReceived, "G3", 8),
         Self::new(Bug::KeepsValuesOfTheGone, "G3", 0),
         Self::new(Bug::ForgetsTheLiving, "G2", 0),
         Self::new(Bug::WritesValuesOfOthers, "G1", 0),
