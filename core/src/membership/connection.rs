@@ -31,7 +31,7 @@ impl Membership {
             self.agenda.cancel(Task::ProbeTimeout(sequence));
         }
         self.refusals.saw(member, self.me().id(), now);
-        self.is_not_isolated(now, out);
+        self.end_isolation(now, out);
         for (sequence, relay) in self.detector.relays_to(member) {
             self.agenda.cancel(Task::RelayTimeout(sequence));
             self.report(relay, PingOutcome::Refused, out);

@@ -357,11 +357,11 @@ impl Membership {
     /// Somebody was heard.
     pub(super) fn heard(&mut self, now: Timestamp, out: &mut Outbox) {
         self.last_heard = now;
-        self.is_not_isolated(now, out);
+        self.end_isolation(now, out);
     }
 
     /// Somebody was heard, or a host that answers that nobody listens there.
-    pub(super) fn is_not_isolated(&mut self, now: Timestamp, out: &mut Outbox) {
+    pub(super) fn end_isolation(&mut self, now: Timestamp, out: &mut Outbox) {
         if core::mem::take(&mut self.isolated) {
             out.event(Event::IsolationEnded { observed_at: now });
             // Whom this node could not hear has had no chance to refute.
