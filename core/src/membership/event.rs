@@ -221,8 +221,8 @@ pub enum JoinError {
         failures: Vec<(Address, SeedFailure)>,
     },
     /// A seed accepted, but no member's ping has arrived within the join timeout, or before the members gave this node
-    /// up: its advertised address is wrong or cannot be reached. The configuration's or the environment's fault; a retry
-    /// alone seldom helps.
+    /// up: its advertised address is wrong or cannot be reached. The configuration's or the environment's fault; a
+    /// retry alone seldom helps.
     #[error("the join was accepted, but no member reaches this node at its advertised address")]
     NotReached,
     /// A seed refused the connection for good: wrong cluster, secret or version. The configuration's fault; a retry

@@ -61,8 +61,8 @@ pub(super) struct Relay {
 /// two rounds. A newcomer is probed by the next round at the latest; who moves to another place because somebody came
 /// or went may miss one round.
 ///
-/// Every second probe at least is one of the round, however many reasons there are: else those who cannot be reached, or
-/// one that lies of others, would keep this node from probing anybody else, and so from hearing of anybody.
+/// Every second probe at least is one of the round, however many reasons there are: else those who cannot be reached,
+/// or one that lies of others, would keep this node from probing anybody else, and so from hearing of anybody.
 ///
 /// Who has pinged this node a moment ago is passed over in a round: it lives. In a small cluster that leaves more of
 /// the probes for those of whom nothing was heard.

@@ -2,8 +2,8 @@
 //!
 //! Who was cut off joins again and forms no cluster by itself: others may go on without it, and merely be unreachable.
 //! Silence says nothing, but those with whom it was can say that they were cut off too. The oldest of those who say so
-//! forms the cluster anew, once older ones that were settled have had two rounds of questions to say so as well, and the
-//! others join it,
+//! forms the cluster anew, once older ones that were settled have had two rounds of questions to say so as well, and
+//! the others join it,
 //!
 //! - when so many have said it for whom the same members counted
 //!   ([`counted`](crate::downing::DowningDecision::counted)) that nobody of these can be left who goes on

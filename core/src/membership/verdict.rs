@@ -241,8 +241,8 @@ impl Membership {
         }
     }
 
-    /// Sets the end of a suspicion by what is known of it; it only ever comes nearer. What should have been over already
-    /// ends now: a deadline in the past would look as if this process had not run since.
+    /// Sets the end of a suspicion by what is known of it; it only ever comes nearer. What should have been over
+    /// already ends now: a deadline in the past would look as if this process had not run since.
     pub(super) fn time_suspicion(&mut self, now: Timestamp, member: MemberId) {
         if let (Some(suspicion), Some(record)) = (self.suspicions.get(&member), self.table.get(member)) {
             let accusers = record.authors().len();

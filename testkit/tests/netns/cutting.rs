@@ -126,8 +126,8 @@ fn a_network_that_loses_a_fifth_of_all_packets_costs_nobody_its_life() {
         let end = cluster.now() + 2 * A_WHILE;
         let (mut answered, mut lost) = (0, 0);
         while cluster.now() < end {
-            // Grains answer meanwhile, if slowly. A connection of which nothing arrives for 5 s takes with it what is on
-            // its way, and the next one may need several attempts.
+            // Grains answer meanwhile, if slowly. A connection of which nothing arrives for 5 s takes with it what is
+            // on its way, and the next one may need several attempts.
             for (caller, owner) in pairs {
                 match cluster.call(caller, owner) {
                     Ok(_) => answered += 1,

@@ -19,8 +19,8 @@ const BACKLOG: u32 = 1024;
 /// connection after 5 s (`TCP_USER_TIMEOUT`, Linux), and an idle one is probed after as long (keep-alive).
 ///
 /// Of few packets the first six repetitions wait equally long, instead of twice as long each time
-/// (`TCP_THIN_LINEAR_TIMEOUTS`, Linux): frames are small, and a network that loses a fifth of all packets would else fail
-/// a connection now and then whose peer lives.
+/// (`TCP_THIN_LINEAR_TIMEOUTS`, Linux): frames are small, and a network that loses a fifth of all packets would else
+/// fail a connection now and then whose peer lives.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpNetwork {
     _private: (),
