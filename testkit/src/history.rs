@@ -76,8 +76,9 @@ impl History {
     }
 
     /// FT-1, FT-5: on each node a member only moves on. Nobody is joining again, who is dead or removed stays so, and
-    /// who is gone from a node's topology never comes back to it under the same id. No topology has two members at one
-    /// address. Where both sides of a partition go on they meet again when each has forgotten the other:
+    /// who is gone from a node's topology never comes back to it under the same id, unless the node has said that it
+    /// withdraws the verdict. No topology has two members at one address. Where both sides of a partition go on they
+    /// meet again when each has forgotten the other:
     /// `forgotten_after` its removal at the earliest.
     ///
     /// # Errors
@@ -250,6 +251,8 @@ struct View {
     statuses: BTreeMap<MemberId, (Duration, MemberStatus)>,
     present: BTreeSet<MemberId>,
     gone: BTreeSet<MemberId>,
+    /// Held for dead still, as the next change of their status says.
+    withdrawn: BTreeSet<MemberId>,
 }
 
 impl View {
@@ -266,7 +269,11 @@ impl View {
                 }
                 match (last.map(|(_, last)| last), to) {
                     (Some(MemberStatus::Removed), _) => Err("who was removed has changed"),
-                    (Some(MemberStatus::Dead), to) if *to != MemberStatus::Removed => Err("who was dead is back"),
+                    (Some(MemberStatus::Dead), to)
+                        if *to != MemberStatus::Removed && !self.withdrawn.remove(member) =>
+                    {
+                        Err("who was dead is back")
+                    }
                     (Some(_), MemberStatus::Joining) => Err("who was known is joining again"),
                     (Some(last), _) if *from != Some(last) => Err("a change was not told"),
                     _ => Ok(()),
@@ -282,6 +289,11 @@ impl View {
                 let back = now.intersection(&self.gone).next().is_some();
                 self.present = now;
                 if back { Err("who was gone is back") } else { Ok(()) }
+            }
+            Observation::Withdrawn(member) => {
+                self.withdrawn.insert(*member);
+                self.gone.remove(member);
+                Ok(())
             }
             _ => Ok(()),
         }

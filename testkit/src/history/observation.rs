@@ -14,7 +14,7 @@ use gristmill::{ClusterEvent, Evidence, MemberId, MemberStatus, TopologyHash};
 /// | `started` | id |
 /// | `status` | id, address, status before, status |
 /// | `suspected` | id, the accuser's id, evidence |
-/// | `refuted` | id |
+/// | `refuted`, `withdrawn` | id |
 /// | `topology` | hash, then `id=address` of each member |
 /// | `halted`, `resumed` | how many are suspected |
 /// | `isolated`, `connected`, `evicted`, `ended` | none |
@@ -49,6 +49,8 @@ pub enum Observation {
     },
     /// A suspected member has shown that it lives.
     Refuted(MemberId),
+    /// A verdict of its death is taken back: whatever follows, it lives.
+    Withdrawn(MemberId),
     /// The topology has changed.
     Topology {
         /// The hash of its content.
@@ -110,6 +112,7 @@ impl Observation {
                 Self::Suspected { member: *member, by: *by, evidence: *evidence }
             }
             ClusterEvent::SuspicionRefuted { member } => Self::Refuted(*member),
+            ClusterEvent::VerdictWithdrawn { member } => Self::Withdrawn(*member),
             ClusterEvent::TopologyUpdated(updated) => {
                 let members = updated.topology.members().iter();
                 let members = members.map(|member| (member.id, member.address.to_string())).collect();
@@ -143,6 +146,7 @@ impl fmt::Display for Observation {
                 write!(f, "suspected {member} {by} {}", name_of(*evidence))
             }
             Self::Refuted(id) => write!(f, "refuted {id}"),
+            Self::Withdrawn(id) => write!(f, "withdrawn {id}"),
             Self::Topology { hash, members } => {
                 write!(f, "topology {:016x}", hash.get())?;
                 members.iter().try_for_each(|(id, address)| write!(f, " {id}={address}"))
@@ -189,6 +193,7 @@ fn parse(line: &str) -> Option<Observation> {
             evidence: words.next().and_then(evidence)?,
         },
         "refuted" => Observation::Refuted(next(&mut words)?),
+        "withdrawn" => Observation::Withdrawn(next(&mut words)?),
         "topology" => {
             let hash = TopologyHash::new(u64::from_str_radix(words.next()?, 16).ok()?);
             let member = |word: &str| word.split_once('=').and_then(|(id, at)| Some((id.parse().ok()?, at.to_owned())));

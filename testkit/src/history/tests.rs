@@ -80,6 +80,18 @@ fn who_was_removed_may_be_met_again_when_it_is_forgotten() {
 }
 
 #[test]
+fn whose_verdict_is_withdrawn_may_come_back_once() {
+    let told = ["1 a topology aa 1=a:1 2=b:1", "1 a status 2 b:1 up dead", "1 a topology bb 1=a:1"];
+    let back = ["3 a status 2 b:1 dead up", "3 a topology aa 1=a:1 2=b:1"];
+    let withdrawn = [told[0], told[1], told[2], "2 a withdrawn 2", back[0], back[1]];
+    assert_eq!(history(&withdrawn).is_monotone(Duration::MAX), Ok(()));
+    let again = ["4 a status 2 b:1 up dead", "5 a status 2 b:1 dead up"];
+    let twice = [&withdrawn[..], &again].concat();
+    assert_eq!(broken(history(&twice).is_monotone(Duration::MAX)), Rule::Monotone);
+    assert_eq!(broken(history(&[told[0], told[2], back[1]]).is_monotone(Duration::MAX)), Rule::Monotone);
+}
+
+#[test]
 fn who_is_buried_alive_is_seen() {
     let both = ["0 a started 1", "0 b started 2"];
     for then in ["1 a status 2 b:1 suspect dead", "1 b evicted", "1 b fenced 2"] {
@@ -153,6 +165,7 @@ fn every_line_is_read_as_it_was_written() {
         format!("status {id} 10.0.0.1:70 suspect dead"),
         format!("suspected {id} {id} refused"),
         format!("refuted {id}"),
+        format!("withdrawn {id}"),
         format!("topology 00000000000000ff {id}=10.0.0.1:70"),
         "topology 00000000000000ff".into(),
         "halted 4".into(),
