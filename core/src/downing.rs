@@ -580,15 +580,19 @@ impl Downing {
 
     /// Who goes on if these are lost: this side only if it does by the settled view and by the latest.
     fn side(&self, lost: &BTreeSet<MemberId>) -> Side {
-        let views = [&self.baseline, &self.latest].map(|view| self.members(view));
+        let views = [&self.baseline, &self.latest].map(|view| self.seats(view));
         // Where fewer than a quorum have settled nobody can tell who counts elsewhere.
         if let (Strategy::StaticQuorum(quorum), [settled, latest]) = (self.config.strategy, &views)
             && settled.len() < quorum
-            && !latest.is_disjoint(lost)
+            && latest.keys().any(|member| lost.contains(member))
         {
             return Side::Other;
         }
-        let [settled, latest] = views.map(|view| choose(self.config.strategy, &view, lost));
+        // Who runs in the place of another is as old as that one, whatever its id: its clock may be behind.
+        let [settled, latest] = views.map(|seats| {
+            let empty = seats.iter().filter(|(member, _)| lost.contains(member)).map(|(_, seat)| *seat).collect();
+            choose(self.config.strategy, &seats.into_values().collect(), &empty)
+        });
         match (settled, latest) {
             (Side::This, Side::This) => Side::This,
             (Side::Nobody, _) | (_, Side::Nobody) => Side::Nobody,
@@ -599,15 +603,26 @@ impl Downing {
     /// Of a view, those that still count, and those that stand in for others. A process that ends and begins anew does
     /// not make the cluster smaller: those who lose it may go on as little as before.
     fn members(&self, view: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+        self.seats(view).into_keys().collect()
+    }
+
+    /// The same, each with the oldest member of the view in whose place it is, which may be itself.
+    fn seats(&self, view: &BTreeSet<MemberId>) -> BTreeMap<MemberId, MemberId> {
         let unreleased = |id: &MemberId| !self.released.contains(id);
-        let counted = view.iter().copied().filter(unreleased).filter_map(|id| match self.peers.get(&id) {
+        let occupant = |seat: MemberId| match self.peers.get(&seat) {
             Some(Peer { standing: Standing::Replaced { by }, .. }) => {
                 self.peers.get(by).filter(|successor| successor.counts()).map(|_| *by)
             }
             Some(peer) if peer.is_gone() => None,
-            Some(_) | None => Some(id),
-        });
-        counted.filter(unreleased).collect()
+            Some(_) | None => Some(seat),
+        };
+        let mut seats = BTreeMap::new();
+        for seat in view.iter().copied().filter(unreleased) {
+            if let Some(member) = occupant(seat).filter(unreleased) {
+                seats.entry(member).or_insert(seat);
+            }
+        }
+        seats
     }
 
     fn chosen(&self, which: impl Fn(&Peer) -> bool) -> BTreeSet<MemberId> {

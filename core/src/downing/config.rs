@@ -122,13 +122,16 @@ impl Config {
     }
 
     /// Of so many members of a settled view, how many must have been cut off, under whatever names, so that no side
-    /// with members of that view goes on. They may then form the cluster anew.
+    /// with members of that view goes on. They may then form the cluster anew: no others, for they are more than half.
     #[must_use]
     pub const fn enough_to_form(&self, members: usize) -> usize {
         let enough = match self.strategy {
             // Of two halves one may go on.
             Strategy::KeepMajority => members / 2 + 1,
-            Strategy::StaticQuorum(quorum) => (members + 1).saturating_sub(quorum),
+            Strategy::StaticQuorum(quorum) => {
+                let (enough, half) = ((members + 1).saturating_sub(quorum), members / 2 + 1);
+                if enough < half { half } else { enough }
+            }
             // Any side may, or need not have fenced.
             Strategy::KeepOldest { .. } | Strategy::DownAll | Strategy::Off => members,
         };

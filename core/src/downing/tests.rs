@@ -511,6 +511,22 @@ fn who_was_fenced_by_the_latest_view_returns_with_it() {
     assert_eq!(decision.counted(id(2)), [id(1), id(3)], "who has not settled counts itself not");
 }
 
+// Ids begin with the time of their host. Else each side could have an oldest one of its own.
+#[test]
+fn who_runs_in_the_place_of_another_is_as_old_as_that_one() {
+    let mut machine = Machine::settled(Config::keep_oldest(), 5);
+    let observed = |id, standing| Observed { id, standing };
+    let old = |standing| (1..=3).map(move |member| observed(id(member), standing));
+    let newcomer = MemberId::new(0);
+    let replaced = observed(id(5), Standing::Replaced { by: newcomer });
+    let up =
+        old(Standing::Up).skip(1).chain([observed(id(4), Standing::Up), observed(newcomer, Standing::Up), replaced]);
+    machine.handle(10_000, Input::Observed(up.collect()));
+    let seats = machine.downing.seats(&machine.downing.baseline);
+    assert_eq!((seats.len(), seats.get(&newcomer)), (5, Some(&id(5))));
+    assert_eq!(seats.into_values().min(), Some(id(1)), "the oldest");
+}
+
 #[test]
 fn a_process_that_stood_still_takes_nothing_over_when_it_wakes() {
     let mut machine = Machine::settled(Config::default(), 3);
