@@ -47,7 +47,7 @@ pub struct MetricsSnapshot {
     /// Dead members in quarantine.
     pub dead_members: u64,
     /// Members that count when the sides of a partition are counted: those that have settled, this node among them, and
-    /// have not gone. Of `n` members all can lose a partition as promised when each of them says `n`.
+    /// have not gone. A partition of `n` members is decided as promised when each of them says `n`.
     pub settled_members: u64,
     /// How little this node trusts its own probes now: 0 to 8.
     pub local_health: u64,

@@ -15,7 +15,8 @@ pub enum Strategy {
     /// The side with at least this many members. When there are so many that two sides could have them (twice the
     /// quorum or more), no side goes on.
     StaticQuorum(usize),
-    /// The side of the oldest member, the one with the lowest id: ids begin with the time of their start.
+    /// The side of the oldest member, the one with the lowest id: ids begin with the time of their start. Until it has
+    /// settled, who runs in the place of another is as old as that one.
     KeepOldest {
         /// An oldest member that is cut off from all others, who are two at least, goes down instead of them.
         down_if_alone: bool,

@@ -29,7 +29,7 @@ pub enum Input {
         through: Vec<Address>,
         /// Under which id this node was cut off.
         was: MemberId,
-        /// The members that were settled then, see [`DowningDecision::baseline`](crate::downing::DowningDecision); none
+        /// The members that counted then: [`DowningDecision::counted`](crate::downing::DowningDecision::counted). None
         /// when it was declared dead by others, who go on.
         settled: Vec<MemberId>,
         /// How many of them, this node among them, must be without a cluster so that nobody goes on. See
@@ -210,7 +210,7 @@ pub enum JoinAnswer {
     Returning {
         /// Under which id it was cut off.
         was: MemberId,
-        /// The members that were settled then; at most [`JoinAnswer::MAX_SETTLED`].
+        /// The members that counted then, itself only if it had settled; at most [`JoinAnswer::MAX_SETTLED`].
         settled: Vec<MemberId>,
     },
     /// Refused for this id.

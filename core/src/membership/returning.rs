@@ -25,7 +25,7 @@ use gristmill_messages::MemberId;
 use super::JoinAnswer;
 use crate::{Address, Timestamp};
 
-/// Members that were settled together.
+/// Members that counted together.
 type View = Arc<BTreeSet<MemberId>>;
 
 /// What a node was before it was cut off, and who else has said so.
